@@ -1,0 +1,50 @@
+# The two commands for a fresh machine are `make demo` and `make test`. Everything they need beyond Python 3.11, pip and
+# gcc they install into .venv.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+SOURCES := meson.build $(shell find src -type f -not -name '*.pyc')
+
+.PHONY: demo test test-long bench lint sanitize build clean
+
+demo: build
+	$(RUN) examples/corpus.py
+
+test: build lint
+	$(RUN) -m pytest
+
+# The same tests with 50,000 examples to a comparison.
+test-long: build
+	NDFILE_EXAMPLES=50000 $(RUN) -m pytest tests/parity/test_against_numpy.py
+
+bench: build
+	$(RUN) benchmarks/run.py
+
+lint: build
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(RUN) -m mypy.stubtest ndfile._core
+	PYTHONPATH=src $(VENV)/bin/lint-imports --no-cache
+
+# The core's tests under the address and undefined-behaviour sanitizers. Part of `make test` too.
+sanitize: build
+	$(RUN) -m pytest tests/faults/test_sanitizers.py
+
+build: $(VENV)/.built
+
+$(VENV)/.tools: pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print('\n'.join(p['dependencies'] + p['optional-dependencies']['dev']))" > $(VENV)/requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/.built: $(VENV)/.tools $(SOURCES)
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN) -m pip install --quiet --disable-pip-version-check \
+	--no-build-isolation --no-deps --force-reinstall \
+	-Cbuild-dir=build/release -Csetup-args=-Dwerror=true .
+	touch $@
+
+clean:
+	rm -rf build $(VENV) demo-data

@@ -1,0 +1,159 @@
+#define _GNU_SOURCE /* MAP_NORESERVE */
+
+#include "mapping.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+size_t
+nd_page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+bool
+nd_range_fits(size_t from, size_t nbytes, size_t size)
+{
+    return from <= size && nbytes <= size - from;
+}
+
+int
+nd_regular_size(int fd, int64_t *size)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0) {
+        return errno;
+    }
+    *size = S_ISREG(status.st_mode) ? status.st_size : -1;
+    return 0;
+}
+
+static int
+protection(nd_access access)
+{
+    return access == ND_READ ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
+/* Whole pages around the bytes, or 0 where no address space is that large. */
+static size_t
+range_size_for(size_t lead, size_t nbytes)
+{
+    size_t page = nd_page_size();
+    if (nbytes > (size_t)PTRDIFF_MAX - lead - page) {
+        return 0;
+    }
+    size_t size = (lead + nbytes + page - 1) / page * page;
+    return size ? size : page;
+}
+
+static void
+drop_descriptor(nd_mapping *mapping)
+{
+    if (mapping->fd >= 0) {
+        close(mapping->fd);
+        mapping->fd = -1;
+    }
+}
+
+int
+nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access)
+{
+    size_t lead = (size_t)offset % nd_page_size();
+    size_t range_size = range_size_for(lead, nbytes);
+    if (range_size == 0) {
+        return ENOMEM;
+    }
+    int prot = protection(access);
+    int flags = access == ND_COPY ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;
+    if (nbytes == 0) {
+        /* mmap() refuses a length of zero; an array of no items still wants an address that nobody else has. */
+        prot = PROT_NONE;
+        flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    }
+    char *range = mmap(NULL, range_size, prot, flags, nbytes ? fd : -1, nbytes ? offset - (int64_t)lead : 0);
+    if (range == MAP_FAILED) {
+        return errno;
+    }
+    *mapping = (nd_mapping){
+        .range = range,
+        .range_size = range_size,
+        .data = range + lead,
+        .nbytes = nbytes,
+        .offset = offset,
+        .access = access,
+        .fd = fd,
+    };
+    if (access != ND_WRITE) {
+        drop_descriptor(mapping);
+    }
+    return 0;
+}
+
+int
+nd_truncate(const nd_mapping *mapping, int64_t size)
+{
+    return ftruncate(mapping->fd, size) < 0 ? errno : 0;
+}
+
+/* msync() and madvise() take a page boundary to start from. */
+static char *
+page_of(const nd_mapping *mapping, size_t from)
+{
+    size_t distance = (size_t)(mapping->data - mapping->range) + from;
+    return mapping->range + distance - distance % nd_page_size();
+}
+
+int
+nd_sync(const nd_mapping *mapping, size_t from, size_t nbytes)
+{
+    if (mapping->access != ND_WRITE || mapping->vacant || nbytes == 0) {
+        return 0;
+    }
+    char *start = page_of(mapping, from);
+    size_t size = (size_t)(mapping->data + from + nbytes - start);
+    /* SAFE: callers pass a range that nd_range_fits in nbytes, and the range below data is mapped too. */
+    return msync(start, size, MS_SYNC) < 0 ? errno : 0;
+}
+
+int
+nd_advise(const nd_mapping *mapping, size_t from, size_t nbytes, int advice)
+{
+    if (mapping->vacant || nbytes == 0) {
+        return 0;
+    }
+    char *start = page_of(mapping, from);
+    size_t size = (size_t)(mapping->data + from + nbytes - start);
+    /* SAFE: as in nd_sync. Advice that would lose bytes is the caller's to refuse. */
+    return madvise(start, size, advice) < 0 ? errno : 0;
+}
+
+int
+nd_vacate(nd_mapping *mapping)
+{
+    if (mapping->range == NULL || mapping->vacant) {
+        return 0;
+    }
+    /* SAFE: MAP_FIXED over a range that is ours alone; it is replaced in one step, so no other thread's mmap() can
+     * take the addresses between. Readable and writable whatever the mode was: a left-over view must not crash. */
+    void *zeros = mmap(mapping->range, mapping->range_size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (zeros == MAP_FAILED) {
+        return errno;
+    }
+    mapping->vacant = true;
+    drop_descriptor(mapping);
+    return 0;
+}
+
+void
+nd_unmap(nd_mapping *mapping)
+{
+    if (mapping->range != NULL) {
+        /* SAFE: the owner is being freed, so no array has this range in its chain of bases. */
+        munmap(mapping->range, mapping->range_size);
+    }
+    drop_descriptor(mapping);
+    *mapping = ND_MAPPING_EMPTY;
+}

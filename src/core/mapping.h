@@ -1,0 +1,61 @@
+/* A piece of a file in the address space: the one place that talks to the operating system about memory.
+ *
+ * No Python in here. Every function returns 0 or an errno value and leaves its struct valid either way.
+ */
+#ifndef NDFILE_MAPPING_H
+#define NDFILE_MAPPING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum {
+    ND_READ,  /* shared pages, read only */
+    ND_WRITE, /* shared pages, written back to the file */
+    ND_COPY,  /* private pages: changes stay in memory */
+} nd_access;
+
+/* Bytes from `data` are those of the file from `offset`. The range is whole pages, so it usually begins a little
+ * before `data` and ends a little after `data + nbytes`. */
+typedef struct {
+    char *range;       /* NULL before nd_map and after nd_unmap */
+    size_t range_size; /* whole pages, at least one, so that a mapping of nothing has an address too */
+    char *data;
+    size_t nbytes;
+    int64_t offset;
+    nd_access access;
+    int fd;      /* kept to write, -1 where none is needed */
+    bool vacant; /* the pages are given back, the addresses still ours */
+} nd_mapping;
+
+#define ND_MAPPING_EMPTY ((nd_mapping){.fd = -1})
+
+/* Bytes of one page. */
+size_t nd_page_size(void);
+
+/* True if [from, from + nbytes) lies inside [0, size). The only range check there is. */
+bool nd_range_fits(size_t from, size_t nbytes, size_t size);
+
+/* Size in bytes of the regular file behind `fd`, -1 for a folder, pipe, socket or device. */
+int nd_regular_size(int fd, int64_t *size);
+
+/* Map `nbytes` of `fd` from `offset`; may reach past the file's end. On success the mapping takes the descriptor over:
+ * it keeps it to write and closes it otherwise. On failure it stays the caller's. */
+int nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access);
+
+/* Make the file `size` bytes long. EBADF unless ND_WRITE. */
+int nd_truncate(const nd_mapping *mapping, int64_t size);
+
+/* Write the changed pages of [from, from + nbytes) to the disk and wait. Does nothing unless ND_WRITE. */
+int nd_sync(const nd_mapping *mapping, size_t from, size_t nbytes);
+
+/* madvise() on the pages of [from, from + nbytes). */
+int nd_advise(const nd_mapping *mapping, size_t from, size_t nbytes, int advice);
+
+/* Give back the file and the descriptor, but keep the addresses: they read as zeros from here on. */
+int nd_vacate(nd_mapping *mapping);
+
+/* Give back everything. Calling it again does nothing. */
+void nd_unmap(nd_mapping *mapping);
+
+#endif

@@ -1,0 +1,331 @@
+/* Mapping: the Python face of mapping.c, under the names that mmap.mmap has for the same acts. */
+#include "core.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void
+mapping_dealloc(PyObject *object)
+{
+    MappingObject *self = (MappingObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    nd_unmap(&self->map);
+    Py_XDECREF(self->filename);
+    Py_XDECREF(self->mode);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+int
+mapping_raise_errno(MappingObject *self, int status)
+{
+    errno = status;
+    if (self->filename == Py_None) {
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    else {
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, self->filename);
+    }
+    return -1;
+}
+
+int
+mapping_raise_closed(MappingObject *self, const char *act)
+{
+    PyObject *errors = PyImport_ImportModule("ndfile.errors");
+    if (errors == NULL) {
+        return -1;
+    }
+    PyObject *type = PyObject_GetAttrString(errors, "ClosedError");
+    Py_DECREF(errors);
+    if (type == NULL) {
+        return -1;
+    }
+    PyObject *error = PyObject_CallFunction(type, "sO", act, self->filename);
+    if (error != NULL) {
+        PyErr_SetObject(type, error);
+        Py_DECREF(error);
+    }
+    Py_DECREF(type);
+    return -1;
+}
+
+static int
+access_of(const char *mode, nd_access *access)
+{
+    if (strcmp(mode, "r") == 0) {
+        *access = ND_READ;
+    }
+    else if (strcmp(mode, "c") == 0) {
+        *access = ND_COPY;
+    }
+    else if (strcmp(mode, "r+") == 0 || strcmp(mode, "w+") == 0) {
+        *access = ND_WRITE;
+    }
+    else {
+        PyErr_Format(PyExc_ValueError, "mode must be 'r', 'r+', 'w+' or 'c', not '%s'", mode);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    int fd;
+    long long offset;
+    Py_ssize_t nbytes;
+    PyObject *mode, *filename;
+    nd_access access;
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
+        PyErr_SetString(PyExc_TypeError, "Mapping() takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "iLnUO", &fd, &offset, &nbytes, &mode, &filename) ||
+        access_of(PyUnicode_AsUTF8(mode), &access) < 0) {
+        return NULL;
+    }
+    if (offset < 0 || nbytes < 0 || offset > INT64_MAX - nbytes) {
+        PyErr_Format(PyExc_ValueError, "offset %lld and nbytes %zd must not be negative, nor their sum pass 2**63 - 1",
+                     offset, nbytes);
+        return NULL;
+    }
+    MappingObject *self = (MappingObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->map = ND_MAPPING_EMPTY;
+    self->filename = Py_NewRef(filename);
+    self->mode = Py_NewRef(mode);
+    int status = nd_map(&self->map, fd, offset, (size_t)nbytes, access);
+    if (status != 0) {
+        mapping_raise_errno(self, status);
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+int
+mapping_flush(MappingObject *self, size_t from, size_t nbytes)
+{
+    if (self->closed) {
+        return mapping_raise_closed(self, "flush");
+    }
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = nd_sync(&self->map, from, nbytes);
+    Py_END_ALLOW_THREADS
+    return status == 0 ? 0 : mapping_raise_errno(self, status);
+}
+
+int
+mapping_close(MappingObject *self)
+{
+    if (self->closed) {
+        return 0;
+    }
+    if (self->exports > 0) {
+        PyErr_Format(PyExc_BufferError,
+                     "close %R: %zd buffers of it are in use. Nothing was closed. Release them and close again.",
+                     self->filename, self->exports);
+        return -1;
+    }
+    /* Closed before the lock is let go, so that a second thread does not close as well. */
+    self->closed = true;
+    int synced, vacated;
+    Py_BEGIN_ALLOW_THREADS
+    synced = nd_sync(&self->map, 0, self->map.nbytes);
+    vacated = nd_vacate(&self->map);
+    Py_END_ALLOW_THREADS
+    int status = synced != 0 ? synced : vacated;
+    return status == 0 ? 0 : mapping_raise_errno(self, status);
+}
+
+static PyObject *
+mapping_close_method(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    return mapping_close((MappingObject *)object) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* Fill [from, from + nbytes) from optional arguments, by default the whole mapping. */
+static int
+checked_range(MappingObject *self, const char *act, Py_ssize_t from, PyObject *size, size_t *nbytes)
+{
+    if (self->closed) {
+        return mapping_raise_closed(self, act);
+    }
+    Py_ssize_t wanted = (Py_ssize_t)self->map.nbytes - from;
+    if (size != Py_None) {
+        wanted = PyNumber_AsSsize_t(size, PyExc_OverflowError);
+        if (wanted == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    if (from < 0 || wanted < 0 || !nd_range_fits((size_t)from, (size_t)wanted, self->map.nbytes)) {
+        PyErr_Format(PyExc_ValueError, "%s %R: %zd bytes from %zd do not lie inside the mapping's %zu bytes", act,
+                     self->filename, wanted, from, self->map.nbytes);
+        return -1;
+    }
+    *nbytes = (size_t)wanted;
+    return 0;
+}
+
+static PyObject *
+mapping_flush_method(PyObject *object, PyObject *args)
+{
+    MappingObject *self = (MappingObject *)object;
+    Py_ssize_t from = 0;
+    PyObject *size = Py_None;
+    size_t nbytes = 0;
+    if (!PyArg_ParseTuple(args, "|nO:flush", &from, &size) || checked_range(self, "flush", from, size, &nbytes) < 0 ||
+        mapping_flush(self, (size_t)from, nbytes) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+mapping_truncate(PyObject *object, PyObject *argument)
+{
+    MappingObject *self = (MappingObject *)object;
+    long long size = PyLong_AsLongLong(argument);
+    if (size == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = nd_truncate(&self->map, size);
+    Py_END_ALLOW_THREADS
+    return status == 0 ? Py_NewRef(Py_None) : (mapping_raise_errno(self, status), NULL);
+}
+
+static PyObject *
+mapping_madvise(PyObject *object, PyObject *args)
+{
+    MappingObject *self = (MappingObject *)object;
+    int advice;
+    Py_ssize_t from = 0;
+    PyObject *size = Py_None;
+    size_t nbytes = 0;
+    if (!PyArg_ParseTuple(args, "i|nO:madvise", &advice, &from, &size) ||
+        checked_range(self, "madvise", from, size, &nbytes) < 0) {
+        return NULL;
+    }
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = nd_advise(&self->map, (size_t)from, nbytes, advice);
+    Py_END_ALLOW_THREADS
+    if (status != 0) {
+        mapping_raise_errno(self, status);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static Py_ssize_t
+mapping_length(PyObject *object)
+{
+    return (Py_ssize_t)((MappingObject *)object)->map.nbytes;
+}
+
+static int
+mapping_getbuffer(PyObject *object, Py_buffer *view, int flags)
+{
+    MappingObject *self = (MappingObject *)object;
+    if (self->closed) {
+        view->obj = NULL;
+        return mapping_raise_closed(self, "read");
+    }
+    bool readonly = self->map.access == ND_READ;
+    if (PyBuffer_FillInfo(view, object, self->map.data, (Py_ssize_t)self->map.nbytes, readonly, flags) < 0) {
+        return -1;
+    }
+    self->exports++;
+    return 0;
+}
+
+static void
+mapping_releasebuffer(PyObject *object, Py_buffer *Py_UNUSED(view))
+{
+    ((MappingObject *)object)->exports--;
+}
+
+static PyObject *
+mapping_repr(PyObject *object)
+{
+    MappingObject *self = (MappingObject *)object;
+    return PyUnicode_FromFormat("<%sMapping %R mode=%R offset=%lld nbytes=%zu>", self->closed ? "closed " : "",
+                                self->filename, self->mode, (long long)self->map.offset, self->map.nbytes);
+}
+
+static PyObject *
+mapping_get_filename(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((MappingObject *)self)->filename);
+}
+
+static PyObject *
+mapping_get_mode(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((MappingObject *)self)->mode);
+}
+
+static PyObject *
+mapping_get_offset(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(((MappingObject *)self)->map.offset);
+}
+
+static PyObject *
+mapping_get_closed(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((MappingObject *)self)->closed);
+}
+
+static PyMethodDef mapping_methods[] = {
+    {"close", mapping_close_method, METH_NOARGS,
+     PyDoc_STR("close($self, /)\n--\n\nFlush, and give back the file and its descriptor.")},
+    {"flush", mapping_flush_method, METH_VARARGS,
+     PyDoc_STR("flush($self, offset=0, size=None, /)\n--\n\nWrite changed pages to the disk and wait for it.")},
+    {"madvise", mapping_madvise, METH_VARARGS,
+     PyDoc_STR("madvise($self, option, start=0, length=None, /)\n--\n\nAdvise the kernel, with mmap's MADV_* constants.")},
+    {"truncate", mapping_truncate, METH_O,
+     PyDoc_STR("truncate($self, size, /)\n--\n\nMake the file `size` bytes long; the mapping stays as it is.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef mapping_getset[] = {
+    {"filename", mapping_get_filename, NULL, PyDoc_STR("Absolute path of the file, or None."), NULL},
+    {"mode", mapping_get_mode, NULL, PyDoc_STR("'r', 'r+', 'w+' or 'c'."), NULL},
+    {"offset", mapping_get_offset, NULL, PyDoc_STR("Where in the file the mapping starts, in bytes."), NULL},
+    {"closed", mapping_get_closed, NULL, PyDoc_STR("True after close()."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(mapping_doc,
+             "Mapping(fd, offset, nbytes, mode, filename, /)\n--\n\n"
+             "Own `nbytes` of the file behind `fd`, from byte `offset`, as memory.\n\n"
+             "Takes `fd` over: modes that write keep it, the others close it at once. If this\n"
+             "raises, `fd` is still the caller's.");
+
+static PyType_Slot mapping_slots[] = {
+    {Py_tp_doc, (void *)mapping_doc},
+    {Py_tp_new, mapping_new},
+    {Py_tp_dealloc, mapping_dealloc},
+    {Py_tp_repr, mapping_repr},
+    {Py_tp_methods, mapping_methods},
+    {Py_tp_getset, mapping_getset},
+    {Py_sq_length, mapping_length},
+    {Py_bf_getbuffer, mapping_getbuffer},
+    {Py_bf_releasebuffer, mapping_releasebuffer},
+    {0, NULL},
+};
+
+PyType_Spec mapping_spec = {
+    .name = "ndfile._core.Mapping",
+    .basicsize = sizeof(MappingObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = mapping_slots,
+};

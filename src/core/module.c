@@ -1,0 +1,72 @@
+/* ndfile._core: the module. */
+#define NDFILE_IMPORTS_NUMPY
+#include "array.h"
+#include "core.h"
+
+PyDoc_STRVAR(core_doc, "What only C can do for ndfile: own mappings, and be the array type over them.");
+
+PyDoc_STRVAR(regular_size_doc,
+             "regular_size(fd, /)\n--\n\n"
+             "Size in bytes of the regular file behind fd; -1 for anything that is not a regular file.");
+
+static PyObject *
+core_regular_size(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    int fd = PyObject_AsFileDescriptor(argument);
+    if (fd < 0) {
+        return NULL;
+    }
+    int64_t size;
+    int status = nd_regular_size(fd, &size);
+    if (status != 0) {
+        errno = status;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyLong_FromLongLong(size);
+}
+
+static PyMethodDef core_methods[] = {
+    {"regular_size", core_regular_size, METH_O, regular_size_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+add_type(PyObject *module, const char *name, PyType_Spec *spec, PyObject *base)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, base);
+    if (type == NULL) {
+        return -1;
+    }
+    int status = PyModule_AddObjectRef(module, name, type);
+    Py_DECREF(type);
+    return status;
+}
+
+static int
+core_exec(PyObject *module)
+{
+    if (PyArray_ImportNumPyAPI() < 0 || add_type(module, "Mapping", &mapping_spec, NULL) < 0 ||
+        add_type(module, "ArrayBase", &array_spec, (PyObject *)&PyArray_Type) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+static PyModuleDef_Slot core_slots[] = {
+    {Py_mod_exec, core_exec},
+    {0, NULL},
+};
+
+static struct PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "ndfile._core",
+    .m_doc = core_doc,
+    .m_methods = core_methods,
+    .m_slots = core_slots,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&core_module);
+}
