@@ -1,8 +1,9 @@
-#define _GNU_SOURCE /* MAP_NORESERVE */
+#define _GNU_SOURCE /* fallocate, MAP_NORESERVE */
 
 #include "mapping.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,6 +29,17 @@ nd_regular_size(int fd, int64_t *size)
     }
     *size = S_ISREG(status.st_mode) ? status.st_size : -1;
     return 0;
+}
+
+int
+nd_allocate(int fd, int64_t from, int64_t nbytes)
+{
+    /* Not posix_fallocate(): where the file system cannot, glibc writes a byte into every block instead. */
+    int status;
+    do {
+        status = fallocate(fd, 0, from, nbytes) < 0 ? errno : 0;
+    } while (status == EINTR);
+    return status;
 }
 
 static int

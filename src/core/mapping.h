@@ -39,6 +39,10 @@ bool nd_range_fits(size_t from, size_t nbytes, size_t size);
 /* Size in bytes of the regular file behind `fd`, -1 for a folder, pipe, socket or device. */
 int nd_regular_size(int fd, int64_t *size);
 
+/* Reserve blocks for [from, from + nbytes) of the file, which grows to hold them. EOPNOTSUPP where the file system
+ * cannot. A failure may leave the file grown: the caller undoes that. */
+int nd_allocate(int fd, int64_t from, int64_t nbytes);
+
 /* Map `nbytes` of `fd` from `offset`; may reach past the file's end. On success the mapping takes the descriptor over:
  * it keeps it to write and closes it otherwise. On failure it stays the caller's. */
 int nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access);

@@ -25,7 +25,31 @@ core_regular_size(PyObject *Py_UNUSED(module), PyObject *argument)
     return PyLong_FromLongLong(size);
 }
 
+PyDoc_STRVAR(allocate_doc,
+             "allocate(fd, offset, nbytes, /)\n--\n\n"
+             "Reserve blocks for a range of the file, which grows to hold it.\n\n"
+             "OSError with EOPNOTSUPP where the file system cannot. A failure may leave the file grown.");
+
+static PyObject *
+core_allocate(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int fd, status;
+    long long from, nbytes;
+    if (!PyArg_ParseTuple(args, "iLL:allocate", &fd, &from, &nbytes)) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    status = nd_allocate(fd, from, nbytes);
+    Py_END_ALLOW_THREADS
+    if (status != 0) {
+        errno = status;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef core_methods[] = {
+    {"allocate", core_allocate, METH_VARARGS, allocate_doc},
     {"regular_size", core_regular_size, METH_O, regular_size_doc},
     {NULL, NULL, 0, NULL},
 };

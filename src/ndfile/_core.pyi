@@ -7,6 +7,7 @@ from typing import Any, Self, SupportsIndex, final
 
 import numpy as np
 
+def allocate(fd: int, offset: int, nbytes: int, /) -> None: ...
 def regular_size(fd: int, /) -> int: ...
 
 @final
