@@ -4,9 +4,11 @@
  * knows about its file it asks that mapping. A result that views the file keeps the class, any other one is plain.
  */
 #include "array.h"
-#include "operators.h"
 
-#include <string.h>
+#include "fault_error.h"
+#include "methods.h"
+#include "operators.h"
+#include "subscript.h"
 
 static PyGetSetDef array_getset[];
 
@@ -16,37 +18,83 @@ array_gives_plain_results(PyTypeObject *type)
     return type->tp_base != NULL && type->tp_base->tp_getset == array_getset;
 }
 
-/* The mapping that the array views, borrowed, or NULL for one in ordinary memory. The last array before it goes to
- * `root`. On the path of every subscript: the chain is one or two long, and mostly of one class. */
-static inline MappingObject *
-mapping_and_root(PyObject *array, PyArrayObject **root)
+PyObject *
+array_held_by(PyObject *base)
 {
-    PyTypeObject *type = Py_TYPE(array);
-    *root = (PyArrayObject *)array;
-    for (PyObject *base = PyArray_BASE(*root); base != NULL; base = PyArray_BASE(*root)) {
-        if (mapping_check(base)) {
-            return (MappingObject *)base;
-        }
-        if (Py_TYPE(base) != type && !PyArray_Check(base)) {
-            return NULL;
-        }
-        *root = (PyArrayObject *)base;
+    PyObject *held = PyObject_GetAttrString(base, "base");
+    if (held == NULL) {
+        PyErr_Clear();
+        return NULL;
     }
-    return NULL;
-}
-
-static inline MappingObject *
-mapping_of(PyObject *array)
-{
-    PyArrayObject *root;
-    return mapping_and_root(array, &root);
+    Py_DECREF(held); /* SAFE: `base` keeps it, and the array that is asked keeps `base` */
+    return PyArray_Check(held) ? held : NULL;
 }
 
 int
 array_refuse_closed(PyObject *array, const char *act)
 {
-    MappingObject *mapping = mapping_of(array);
-    return mapping != NULL && mapping->closed ? mapping_raise_closed(mapping, act) : 0;
+    MappingObject *mapping = array_mapping(array);
+    return mapping != NULL && mapping->closed ? fault_raise(mapping, act) : 0;
+}
+
+/* The bytes from the array's first item in memory to the end of its last. */
+static void
+extent_of(PyArrayObject *array, char **low, char **high)
+{
+    *low = PyArray_BYTES(array);
+    *high = *low;
+    if (PyArray_SIZE(array) == 0) {
+        return;
+    }
+    *high += PyArray_ITEMSIZE(array);
+    for (int axis = 0; axis < PyArray_NDIM(array); axis++) {
+        npy_intp span = (PyArray_DIM(array, axis) - 1) * PyArray_STRIDE(array, axis);
+        *(span < 0 ? low : high) += span;
+    }
+}
+
+bool
+array_has_lost_items(PyObject *array, MappingObject *mapping)
+{
+    char *low, *high;
+    extent_of((PyArrayObject *)array, &low, &high);
+    nd_guard_lock();
+    bool overlaps = nd_lost_overlaps(&mapping->map, low, high);
+    nd_guard_unlock();
+    return overlaps;
+}
+
+/* Operations on arrays of this size or more compare the file's size as well: a cut inside a page gives no fault. Below
+ * it the question would cost more than the operation. */
+enum { BULK_NBYTES = 4 << 20 };
+
+static bool
+is_cut(PyObject *array, MappingObject *mapping)
+{
+    int64_t size;
+    char *low, *high;
+    extent_of((PyArrayObject *)array, &low, &high);
+    if (low == high || !nd_size_now(&mapping->map, &size) ||
+        size >= mapping->map.offset + (high - mapping->map.data)) {
+        return false;
+    }
+    nd_mark(&mapping->map, ND_TRUNCATED, size);
+    return true;
+}
+
+int
+array_refuse_lost(PyObject *array, const char *act)
+{
+    if (nd_fault_is_pending()) {
+        return fault_raise_pending();
+    }
+    MappingObject *mapping = array_mapping(array);
+    if (mapping == NULL) {
+        return 0;
+    }
+    bool is_lost = (mapping->map.lost.count != 0 && array_has_lost_items(array, mapping)) ||
+                   (PyArray_NBYTES((PyArrayObject *)array) >= BULK_NBYTES && is_cut(array, mapping));
+    return is_lost ? fault_raise(mapping, act) : 0;
 }
 
 PyObject *
@@ -55,11 +103,10 @@ array_as_plain(PyObject *array)
     return PyArray_View((PyArrayObject *)array, NULL, &PyArray_Type);
 }
 
-/* Take a result of NumPy's: as it is if it views the file, as a plain array otherwise. */
-static PyObject *
-plain_unless_view(PyObject *result)
+PyObject *
+array_plain_unless_view(PyObject *result)
 {
-    if (result == NULL || !array_gives_plain_results(Py_TYPE(result)) || mapping_of(result) != NULL) {
+    if (result == NULL || !array_gives_plain_results(Py_TYPE(result)) || array_mapping(result) != NULL) {
         return result;
     }
     PyArrayObject *array = (PyArrayObject *)result;
@@ -75,132 +122,6 @@ plain_unless_view(PyObject *result)
     }
     Py_DECREF(result);
     return plain;
-}
-
-/* A view of the same items that starts at `data`, with other dimensions. Takes nothing, returns a new array. */
-static PyObject *
-view_with(PyArrayObject *self, int ndim, npy_intp const *shape, npy_intp const *strides, char *data)
-{
-    PyArray_Descr *dtype = PyArray_DESCR(self);
-    Py_INCREF(dtype);
-    PyObject *view = PyArray_NewFromDescr(Py_TYPE(self), dtype, ndim, shape, strides, data, PyArray_FLAGS(self),
-                                          (PyObject *)self);
-    if (view == NULL) {
-        return NULL;
-    }
-    Py_INCREF(self);
-    if (PyArray_SetBaseObject((PyArrayObject *)view, (PyObject *)self) < 0) {
-        Py_DECREF(view);
-        return NULL;
-    }
-    return view;
-}
-
-/* a[row], or NULL without an error where NumPy should answer: for an item, or an index out of range. */
-static PyObject *
-row_of_first_axis(PyArrayObject *self, PyObject *index)
-{
-    int ndim = PyArray_NDIM(self);
-    if (ndim < 2) {
-        return NULL;
-    }
-    Py_ssize_t row = PyLong_AsSsize_t(index);
-    if (row == -1 && PyErr_Occurred()) {
-        PyErr_Clear();
-        return NULL;
-    }
-    npy_intp rows = PyArray_DIM(self, 0);
-    row = row < 0 ? row + rows : row;
-    if (row < 0 || row >= rows) {
-        return NULL;
-    }
-    char *data = PyArray_BYTES(self) + row * PyArray_STRIDE(self, 0);
-    return view_with(self, ndim - 1, PyArray_SHAPE(self) + 1, PyArray_STRIDES(self) + 1, data);
-}
-
-static inline Py_ssize_t
-clamped(Py_ssize_t bound, Py_ssize_t length)
-{
-    bound = bound < 0 ? bound + length : bound;
-    return bound < 0 ? 0 : bound > length ? length : bound;
-}
-
-/* PySlice_AdjustIndices without its division, which is half of a short slice's arithmetic. */
-static inline Py_ssize_t
-adjust_slice(Py_ssize_t length, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t step)
-{
-    if (step != 1) {
-        return PySlice_AdjustIndices(length, start, stop, step);
-    }
-    *start = clamped(*start, length);
-    *stop = clamped(*stop, length);
-    return *stop > *start ? *stop - *start : 0;
-}
-
-/* a[start:stop:step]. */
-static PyObject *
-slice_of_first_axis(PyArrayObject *self, PyObject *slice)
-{
-    Py_ssize_t start, stop, step;
-    if (PySlice_Unpack(slice, &start, &stop, &step) < 0) {
-        return NULL;
-    }
-    int ndim = PyArray_NDIM(self);
-    npy_intp shape[NPY_MAXDIMS], strides[NPY_MAXDIMS];
-    memcpy(shape, PyArray_SHAPE(self), (size_t)ndim * sizeof(npy_intp));
-    memcpy(strides, PyArray_STRIDES(self), (size_t)ndim * sizeof(npy_intp));
-    shape[0] = adjust_slice(shape[0], &start, &stop, step);
-    /* An empty slice may name a start past the end: its address is then the array's own. */
-    char *data = PyArray_BYTES(self) + (shape[0] > 0 ? start * strides[0] : 0);
-    /* A step may be as large as an index; with fewer than two items it is never taken. */
-    strides[0] = shape[0] > 1 ? strides[0] * step : strides[0];
-    return view_with(self, ndim, shape, strides, data);
-}
-
-static PyObject *
-array_subscript(PyObject *self, PyObject *index)
-{
-    if (array_refuse_closed(self, "read") < 0) {
-        return NULL;
-    }
-    /* The two commonest indices, the same as NumPy gives, without its general parser. */
-    if (PySlice_Check(index) && PyArray_NDIM((PyArrayObject *)self) > 0) {
-        return slice_of_first_axis((PyArrayObject *)self, index);
-    }
-    if (PyLong_CheckExact(index)) {
-        PyObject *row = row_of_first_axis((PyArrayObject *)self, index);
-        if (row != NULL || PyErr_Occurred()) {
-            return row;
-        }
-    }
-    return plain_unless_view(PyArray_Type.tp_as_mapping->mp_subscript(self, index));
-}
-
-static int
-array_ass_subscript(PyObject *self, PyObject *index, PyObject *value)
-{
-    if (array_refuse_closed(self, "write") < 0) {
-        return -1;
-    }
-    return PyArray_Type.tp_as_mapping->mp_ass_subscript(self, index, value);
-}
-
-static PyObject *
-array_item(PyObject *self, Py_ssize_t index)
-{
-    if (array_refuse_closed(self, "read") < 0) {
-        return NULL;
-    }
-    return plain_unless_view(PyArray_Type.tp_as_sequence->sq_item(self, index));
-}
-
-static int
-array_ass_item(PyObject *self, Py_ssize_t index, PyObject *value)
-{
-    if (array_refuse_closed(self, "write") < 0) {
-        return -1;
-    }
-    return PyArray_Type.tp_as_sequence->sq_ass_item(self, index, value);
 }
 
 static int
@@ -221,7 +142,7 @@ array_wrap(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_TypeError, "__array_wrap__(array, context=None, return_scalar=False, /) takes an array");
         return NULL;
     }
-    if (array_refuse_closed(self, "read") < 0) {
+    if (array_refuse_closed(self, "read") < 0 || array_refuse_lost(self, "read") < 0) {
         return NULL;
     }
     PyObject *result = args[0];
@@ -240,106 +161,6 @@ array_wrap(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     return plain != NULL && return_scalar ? PyArray_Return((PyArrayObject *)plain) : plain;
 }
 
-/* Call ndarray's method `name` on a plain view of the array, so that its result is a plain array. */
-static PyObject *
-call_on_plain(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    enum { MOST_ARGUMENTS = 32 };
-    Py_ssize_t total = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
-    if (total >= MOST_ARGUMENTS) {
-        return PyErr_Format(PyExc_TypeError, "%s() does not take %zd arguments", name, total);
-    }
-    if (array_refuse_closed(self, "read") < 0) {
-        return NULL;
-    }
-    PyObject *plain = array_gives_plain_results(Py_TYPE(self)) ? array_as_plain(self) : Py_NewRef(self);
-    PyObject *method = plain == NULL ? NULL : PyObject_GetAttrString((PyObject *)&PyArray_Type, name);
-    PyObject *result = NULL;
-    if (method != NULL) {
-        PyObject *stack[MOST_ARGUMENTS] = {plain};
-        for (Py_ssize_t i = 0; i < total; i++) {
-            stack[i + 1] = args[i];
-        }
-        result = PyObject_Vectorcall(method, stack, (size_t)(nargs + 1), kwnames);
-        Py_DECREF(method);
-    }
-    if (result != NULL && result == plain) {
-        /* astype(copy=False), byteswap(inplace=True): the array itself. */
-        Py_SETREF(result, Py_NewRef(self));
-    }
-    Py_XDECREF(plain);
-    return result;
-}
-
-/* Methods whose results are new arrays. NumPy would give them our class, though no file is behind them. */
-#define COPYING_METHODS(METHOD) \
-    METHOD(__copy__)            \
-    METHOD(__deepcopy__)        \
-    METHOD(__reduce__)          \
-    METHOD(__reduce_ex__)       \
-    METHOD(argmax)              \
-    METHOD(argmin)              \
-    METHOD(argpartition)        \
-    METHOD(argsort)             \
-    METHOD(astype)              \
-    METHOD(byteswap)            \
-    METHOD(choose)              \
-    METHOD(compress)            \
-    METHOD(copy)                \
-    METHOD(dot)                 \
-    METHOD(flatten)             \
-    METHOD(repeat)              \
-    METHOD(take)
-
-/* Methods whose results are views where the strides allow it, and new arrays otherwise. */
-#define VIEWING_METHODS(METHOD) \
-    METHOD(ravel)               \
-    METHOD(reshape)
-
-#define DEFINE_COPYING_METHOD(name)                                                                         \
-    static PyObject *array_##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names) \
-    {                                                                                                       \
-        return call_on_plain(self, #name, args, nargs, names);                                              \
-    }
-
-#define DEFINE_VIEWING_METHOD(name)                                                        \
-    static PyObject *array_##name(PyObject *self, PyObject *args, PyObject *kwargs)        \
-    {                                                                                      \
-        PyObject *method = PyObject_GetAttrString((PyObject *)&PyArray_Type, #name);       \
-        PyObject *bound = method == NULL ? NULL : PyMethod_New(method, self);              \
-        PyObject *result = bound == NULL ? NULL : PyObject_Call(bound, args, kwargs);      \
-        Py_XDECREF(method);                                                                \
-        Py_XDECREF(bound);                                                                 \
-        return plain_unless_view(result);                                                  \
-    }
-
-COPYING_METHODS(DEFINE_COPYING_METHOD)
-VIEWING_METHODS(DEFINE_VIEWING_METHOD)
-
-/* The bytes from the array's first item in memory to the end of its last, as a range of the mapping. */
-static void
-extent_of(PyArrayObject *array, MappingObject *mapping, size_t *from, size_t *nbytes)
-{
-    char *low = PyArray_BYTES(array);
-    char *high = low + PyArray_ITEMSIZE(array);
-    for (int axis = 0; axis < PyArray_NDIM(array); axis++) {
-        npy_intp span = (PyArray_DIM(array, axis) - 1) * PyArray_STRIDE(array, axis);
-        if (span < 0) {
-            low += span;
-        }
-        else {
-            high += span;
-        }
-    }
-    if (PyArray_SIZE(array) == 0 || low < mapping->map.data) {
-        *from = 0;
-        *nbytes = 0;
-        return;
-    }
-    *from = (size_t)(low - mapping->map.data);
-    *nbytes = (size_t)(high - low);
-}
-
 PyDoc_STRVAR(array_flush_doc,
              "flush($self, /)\n--\n\n"
              "Write the changed pages under this array to the disk, and wait for it.\n\n"
@@ -352,10 +173,11 @@ PyDoc_STRVAR(array_flush_doc,
 static PyObject *
 array_flush(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MappingObject *mapping = mapping_of(self);
+    MappingObject *mapping = array_mapping(self);
     if (mapping != NULL) {
-        size_t from, nbytes;
-        extent_of((PyArrayObject *)self, mapping, &from, &nbytes);
+        char *low, *high;
+        extent_of((PyArrayObject *)self, &low, &high);
+        size_t from = (size_t)(low - mapping->map.data), nbytes = (size_t)(high - low);
         if (!nd_range_fits(from, nbytes, mapping->map.nbytes)) {
             PyErr_SetString(PyExc_ValueError, "flush: the view's strides lead out of the mapping");
             return NULL;
@@ -367,28 +189,45 @@ array_flush(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(array_check_doc,
+             "check($self, /)\n--\n\n"
+             "Compare the file's size with the mapping's, and raise if anything has happened to it.\n\n"
+             "A file that is cut inside a page gives no fault: the rest of the page reads as zeros.\n\n"
+             "Raises\n------\n"
+             "FaultError\n    The file is shorter than the mapping, or a page of it has failed.\n"
+             "ClosedError\n    The mapping is closed.");
+
+static PyObject *
+array_check(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MappingObject *mapping = array_mapping(self);
+    return mapping != NULL && mapping_check(mapping, "check") < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 PyDoc_STRVAR(array_close_doc,
              "close($self, /)\n--\n\n"
              "Flush, and give back the file, its descriptor and its memory, now.\n\n"
-             "Using the array afterwards raises `ClosedError`. Closing again does nothing.\n\n"
+             "Using the array or any view of it afterwards raises `ClosedError`. Closing\n"
+             "again does nothing.\n\n"
              "Raises\n------\n"
-             "BufferError\n"
-             "    Other arrays or variables refer to the mapping; nothing was closed.\n"
              "OSError\n"
-             "    The disk did not take the bytes; the mapping is closed all the same.");
+             "    The disk did not take the bytes; the mapping is closed all the same.\n"
+             "BufferError\n"
+             "    The guard is off, and other arrays or variables refer to the mapping;\n"
+             "    nothing was closed.");
 
-/* Views cannot be counted, but each of them holds its root array: with nobody else holding that or the mapping, there
+/* Without the guard, a left-over view would read zeros. Views cannot be counted, but each of them holds its root array: with nobody else holding that or the mapping, there
  * is no view. Two references to the array itself are allowed: the variable and the call (or the with statement). */
 static PyObject *
 array_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyArrayObject *root;
-    MappingObject *mapping = mapping_and_root(self, &root);
+    MappingObject *mapping = array_mapping_and_root(self, &root);
     if (mapping == NULL || mapping->closed) {
         Py_RETURN_NONE;
     }
     Py_ssize_t own = (PyObject *)root == self ? 2 : 1;
-    if (Py_REFCNT(root) > own || Py_REFCNT(mapping) > 1) {
+    if (!nd_guard_is_on() && (Py_REFCNT(root) > own || Py_REFCNT(mapping) > 1)) {
         PyErr_Format(PyExc_BufferError,
                      "close %R: other arrays or variables refer to it. Nothing was closed. Delete them and close again.",
                      mapping->filename);
@@ -436,7 +275,7 @@ shape_from_tuple(PyObject *tuple, npy_intp *shape)
 static PyObject *
 array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs != 4 || !mapping_check(args[0]) || !PyArray_DescrCheck(args[1]) || !PyTuple_Check(args[2]) ||
+    if (nargs != 4 || !is_mapping(args[0]) || !PyArray_DescrCheck(args[1]) || !PyTuple_Check(args[2]) ||
         !PyUnicode_Check(args[3])) {
         PyErr_SetString(PyExc_TypeError, "_from_mapping() takes a Mapping, a dtype, a tuple and a str");
         return NULL;
@@ -475,21 +314,21 @@ array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 array_get_mmap(PyObject *self, void *Py_UNUSED(closure))
 {
-    MappingObject *mapping = mapping_of(self);
+    MappingObject *mapping = array_mapping(self);
     return Py_NewRef(mapping == NULL ? Py_None : (PyObject *)mapping);
 }
 
 static PyObject *
 array_get_filename(PyObject *self, void *Py_UNUSED(closure))
 {
-    MappingObject *mapping = mapping_of(self);
+    MappingObject *mapping = array_mapping(self);
     return Py_NewRef(mapping == NULL ? Py_None : mapping->filename);
 }
 
 static PyObject *
 array_get_mode(PyObject *self, void *Py_UNUSED(closure))
 {
-    MappingObject *mapping = mapping_of(self);
+    MappingObject *mapping = array_mapping(self);
     return Py_NewRef(mapping == NULL ? Py_None : mapping->mode);
 }
 
@@ -497,7 +336,7 @@ static PyObject *
 array_get_offset(PyObject *self, void *Py_UNUSED(closure))
 {
     PyArrayObject *root;
-    MappingObject *mapping = mapping_and_root(self, &root);
+    MappingObject *mapping = array_mapping_and_root(self, &root);
     if (mapping == NULL) {
         Py_RETURN_NONE;
     }
@@ -507,25 +346,24 @@ array_get_offset(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 array_get_closed(PyObject *self, void *Py_UNUSED(closure))
 {
-    MappingObject *mapping = mapping_of(self);
+    MappingObject *mapping = array_mapping(self);
     return PyBool_FromLong(mapping != NULL && mapping->closed);
 }
 
 /* Casts through void (*)(void), which the compiler takes as a deliberate change of signature. */
 #define METHOD_POINTER(function) ((PyCFunction)(void (*)(void))(function))
 #define OPERATOR_SLOT(slot) {Py_##slot, operator_##slot},
-#define COPYING_ENTRY(name) {#name, METHOD_POINTER(array_##name), METH_FASTCALL | METH_KEYWORDS, NULL},
-#define VIEWING_ENTRY(name) {#name, METHOD_POINTER(array_##name), METH_VARARGS | METH_KEYWORDS, NULL},
+#define METHOD_ENTRY(name) {#name, METHOD_POINTER(method_##name), METH_FASTCALL | METH_KEYWORDS, NULL},
 
 static PyMethodDef array_methods[] = {
     {"__array_wrap__", METHOD_POINTER(array_wrap), METH_FASTCALL, NULL},
     {"__enter__", array_enter, METH_NOARGS, NULL},
     {"__exit__", METHOD_POINTER(array_exit), METH_FASTCALL, NULL},
     {"_from_mapping", METHOD_POINTER(array_from_mapping), METH_FASTCALL | METH_CLASS, array_from_mapping_doc},
+    {"check", array_check, METH_NOARGS, array_check_doc},
     {"close", array_close, METH_NOARGS, array_close_doc},
     {"flush", array_flush, METH_NOARGS, array_flush_doc},
-    COPYING_METHODS(COPYING_ENTRY)
-    VIEWING_METHODS(VIEWING_ENTRY)
+    ARRAY_METHODS(METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY)
     {NULL, NULL, 0, NULL},
 };
 
@@ -544,10 +382,11 @@ static PyType_Slot array_slots[] = {
     {Py_tp_doc, PyDoc_STR("The C base of ndfile.memmap.")},
     {Py_tp_methods, array_methods},
     {Py_tp_getset, array_getset},
-    {Py_mp_subscript, array_subscript},
-    {Py_mp_ass_subscript, array_ass_subscript},
-    {Py_sq_item, array_item},
-    {Py_sq_ass_item, array_ass_item},
+    {Py_mp_subscript, subscript_get},
+    {Py_mp_ass_subscript, subscript_set},
+    {Py_sq_item, subscript_get_item},
+    {Py_sq_ass_item, subscript_set_item},
+    {Py_sq_contains, subscript_contains},
     {Py_bf_getbuffer, array_getbuffer},
     ARRAY_OPERATORS(OPERATOR_SLOT, OPERATOR_SLOT, OPERATOR_SLOT, OPERATOR_SLOT)
     {0, NULL},

@@ -22,6 +22,7 @@ typedef struct {
     PyObject *filename; /* str, pathlib.Path or None */
     PyObject *mode;     /* 'r', 'r+', 'w+' or 'c' */
     Py_ssize_t exports; /* buffers taken and not yet released */
+    int sync_failure;   /* errno of the first flush or sync that failed, 0 before */
     bool closed;
 } MappingObject;
 
@@ -31,7 +32,7 @@ void mapping_dealloc(PyObject *object);
 
 /* True for instances of Mapping. A heap type has no static address, its slots do; Mapping cannot be subclassed. */
 static inline bool
-mapping_check(PyObject *object)
+is_mapping(PyObject *object)
 {
     return Py_TYPE(object)->tp_dealloc == mapping_dealloc;
 }
@@ -42,8 +43,11 @@ int mapping_close(MappingObject *self);
 /* Write the changed pages of [from, from + nbytes) to the disk. Returns -1 with an exception set. */
 int mapping_flush(MappingObject *self, size_t from, size_t nbytes);
 
-/* Raise ndfile's ClosedError for an act, such as "read", on this mapping. Returns -1. */
-int mapping_raise_closed(MappingObject *self, const char *act);
+/* flush, and the file's metadata. Returns -1 with an exception set. */
+int mapping_sync(MappingObject *self);
+
+/* Raise FaultError if the mapping has failed, or its file is shorter than it. Returns 0 or -1. */
+int mapping_check(MappingObject *self, const char *act);
 
 /* Raise OSError for an errno value, naming the file. Returns -1. */
 int mapping_raise_errno(MappingObject *self, int status);

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,11 +37,7 @@ int
 nd_allocate(int fd, int64_t from, int64_t nbytes)
 {
     /* Not posix_fallocate(): where the file system cannot, glibc writes a byte into every block instead. */
-    int status;
-    do {
-        status = fallocate(fd, 0, from, nbytes) < 0 ? errno : 0;
-    } while (status == EINTR);
-    return status;
+    return fallocate(fd, 0, from, nbytes) < 0 ? errno : 0;
 }
 
 static int
@@ -70,15 +68,25 @@ drop_descriptor(nd_mapping *mapping)
 }
 
 int
-nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access)
+nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access, const char *path, bool keep_fd)
 {
     size_t lead = (size_t)offset % nd_page_size();
     size_t range_size = range_size_for(lead, nbytes);
     if (range_size == 0) {
         return ENOMEM;
     }
+    struct stat status;
+    if (fstat(fd, &status) < 0) {
+        return errno;
+    }
+    char *own_path = path == NULL ? NULL : strdup(path);
+    if (path != NULL && own_path == NULL) {
+        return ENOMEM;
+    }
     int prot = protection(access);
-    int flags = access == ND_COPY ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;
+    /* Read-only maps are private too: unwritten private pages are the page cache's own, and a stray write through one
+     * can be let go on without reaching the file. */
+    int flags = access == ND_WRITE ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
     if (nbytes == 0) {
         /* mmap() refuses a length of zero; an array of no items still wants an address that nobody else has. */
         prot = PROT_NONE;
@@ -86,8 +94,11 @@ nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access acc
     }
     char *range = mmap(NULL, range_size, prot, flags, nbytes ? fd : -1, nbytes ? offset - (int64_t)lead : 0);
     if (range == MAP_FAILED) {
-        return errno;
+        int failure = errno;
+        free(own_path);
+        return failure;
     }
+    static _Atomic uint64_t last_id;
     *mapping = (nd_mapping){
         .range = range,
         .range_size = range_size,
@@ -96,17 +107,34 @@ nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access acc
         .offset = offset,
         .access = access,
         .fd = fd,
+        .path = own_path,
+        .device = status.st_dev,
+        .inode = status.st_ino,
+        .id = ++last_id,
     };
-    if (access != ND_WRITE) {
+    if (access != ND_WRITE && !keep_fd) {
         drop_descriptor(mapping);
     }
+    nd_guard_add(mapping);
     return 0;
 }
 
-int
-nd_truncate(const nd_mapping *mapping, int64_t size)
+bool
+nd_size_now(const nd_mapping *mapping, int64_t *size)
 {
-    return ftruncate(mapping->fd, size) < 0 ? errno : 0;
+    struct stat status;
+    if (mapping->fd >= 0) {
+        if (fstat(mapping->fd, &status) < 0) {
+            return false;
+        }
+    }
+    else if (mapping->path == NULL || stat(mapping->path, &status) < 0 || status.st_dev != mapping->device ||
+             status.st_ino != mapping->inode) {
+        return false;
+    }
+    /* A block device has a size too, but not there. */
+    *size = S_ISREG(status.st_mode) ? status.st_size : mapping->fd >= 0 ? lseek(mapping->fd, 0, SEEK_END) : -1;
+    return *size >= 0;
 }
 
 /* msync() and madvise() take a page boundary to start from. */
@@ -120,7 +148,7 @@ page_of(const nd_mapping *mapping, size_t from)
 int
 nd_sync(const nd_mapping *mapping, size_t from, size_t nbytes)
 {
-    if (mapping->access != ND_WRITE || mapping->vacant || nbytes == 0) {
+    if (mapping->access != ND_WRITE || nbytes == 0) {
         return 0;
     }
     char *start = page_of(mapping, from);
@@ -130,9 +158,25 @@ nd_sync(const nd_mapping *mapping, size_t from, size_t nbytes)
 }
 
 int
+nd_sync_file(const nd_mapping *mapping)
+{
+    return fsync(mapping->fd) < 0 ? errno : 0;
+}
+
+void
+nd_mark(nd_mapping *mapping, nd_cause cause, int64_t offset)
+{
+    nd_guard_lock();
+    if (mapping->fault.cause == ND_NO_FAULT) {
+        mapping->fault = (nd_damage){.cause = cause, .offset = offset};
+    }
+    nd_guard_unlock();
+}
+
+int
 nd_advise(const nd_mapping *mapping, size_t from, size_t nbytes, int advice)
 {
-    if (mapping->vacant || nbytes == 0) {
+    if (nbytes == 0) {
         return 0;
     }
     char *start = page_of(mapping, from);
@@ -141,31 +185,41 @@ nd_advise(const nd_mapping *mapping, size_t from, size_t nbytes, int advice)
     return madvise(start, size, advice) < 0 ? errno : 0;
 }
 
+/* Left-over views read zeros, and write to memory that is dropped. */
+static int
+replace_by_zeros(nd_mapping *mapping)
+{
+    /* SAFE: MAP_FIXED over a range that is ours alone; it is replaced in one step, so no other thread's mmap() can
+     * take the addresses between. */
+    void *zeros = mmap(mapping->range, mapping->range_size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return zeros == MAP_FAILED ? errno : 0;
+}
+
 int
 nd_vacate(nd_mapping *mapping)
 {
-    if (mapping->range == NULL || mapping->vacant) {
-        return 0;
+    nd_guard_lock();
+    int status = nd_guard_is_on() ? nd_lost_all(mapping) : replace_by_zeros(mapping);
+    if (status == 0) {
+        mapping->fault = (nd_damage){.cause = ND_CLOSED, .offset = mapping->offset};
     }
-    /* SAFE: MAP_FIXED over a range that is ours alone; it is replaced in one step, so no other thread's mmap() can
-     * take the addresses between. Readable and writable whatever the mode was: a left-over view must not crash. */
-    void *zeros = mmap(mapping->range, mapping->range_size, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    if (zeros == MAP_FAILED) {
-        return errno;
+    nd_guard_unlock();
+    if (status == 0) {
+        drop_descriptor(mapping);
     }
-    mapping->vacant = true;
-    drop_descriptor(mapping);
-    return 0;
+    return status;
 }
 
 void
 nd_unmap(nd_mapping *mapping)
 {
     if (mapping->range != NULL) {
+        nd_guard_drop(mapping);
         /* SAFE: the owner is being freed, so no array has this range in its chain of bases. */
         munmap(mapping->range, mapping->range_size);
     }
     drop_descriptor(mapping);
+    free(mapping->path);
     *mapping = ND_MAPPING_EMPTY;
 }

@@ -5,6 +5,9 @@
 #ifndef NDFILE_MAPPING_H
 #define NDFILE_MAPPING_H
 
+#include "guard.h"
+#include "lost.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,18 +18,30 @@ typedef enum {
     ND_COPY,  /* private pages: changes stay in memory */
 } nd_access;
 
+/* The first thing that went wrong with a mapping's bytes. */
+typedef struct {
+    nd_cause cause; /* ND_NO_FAULT: nothing yet */
+    int64_t offset; /* in the file */
+} nd_damage;
+
 /* Bytes from `data` are those of the file from `offset`. The range is whole pages, so it usually begins a little
  * before `data` and ends a little after `data + nbytes`. */
-typedef struct {
+struct nd_mapping {
     char *range;       /* NULL before nd_map and after nd_unmap */
     size_t range_size; /* whole pages, at least one, so that a mapping of nothing has an address too */
     char *data;
     size_t nbytes;
     int64_t offset;
     nd_access access;
-    int fd;      /* kept to write, -1 where none is needed */
-    bool vacant; /* the pages are given back, the addresses still ours */
-} nd_mapping;
+    int fd;                 /* kept to write, or for a lock; -1 where none is needed */
+    char *path;             /* to ask for the file's size without a descriptor; NULL for a file without a name */
+    uint64_t device, inode; /* what the path must still lead to */
+
+    uint64_t id;                /* never used twice, as an address may be */
+    nd_mapping *previous, *next; /* the guard's list */
+    nd_lost lost;
+    nd_damage fault;
+};
 
 #define ND_MAPPING_EMPTY ((nd_mapping){.fd = -1})
 
@@ -44,19 +59,28 @@ int nd_regular_size(int fd, int64_t *size);
 int nd_allocate(int fd, int64_t from, int64_t nbytes);
 
 /* Map `nbytes` of `fd` from `offset`; may reach past the file's end. On success the mapping takes the descriptor over:
- * it keeps it to write and closes it otherwise. On failure it stays the caller's. */
-int nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access);
+ * it keeps it to write, or if told to, and closes it otherwise. On failure it stays the caller's. Copies `path`. */
+int nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access, const char *path,
+           bool keep_fd);
 
-/* Make the file `size` bytes long. EBADF unless ND_WRITE. */
-int nd_truncate(const nd_mapping *mapping, int64_t size);
+/* The file's size now. False if it cannot be told: no descriptor is kept, and the path leads elsewhere. Safe in a
+ * signal handler. */
+bool nd_size_now(const nd_mapping *mapping, int64_t *size);
 
 /* Write the changed pages of [from, from + nbytes) to the disk and wait. Does nothing unless ND_WRITE. */
 int nd_sync(const nd_mapping *mapping, size_t from, size_t nbytes);
 
+/* Write the file's data and metadata to the disk and wait. */
+int nd_sync_file(const nd_mapping *mapping);
+
+/* Note that something went wrong with the mapping's bytes, if it is the first time. */
+void nd_mark(nd_mapping *mapping, nd_cause cause, int64_t offset);
+
 /* madvise() on the pages of [from, from + nbytes). */
 int nd_advise(const nd_mapping *mapping, size_t from, size_t nbytes, int advice);
 
-/* Give back the file and the descriptor, but keep the addresses: they read as zeros from here on. */
+/* Give back the file and the descriptor, but keep the addresses. With the guard on, touching them is a fault. Without,
+ * they read as zeros: a left-over view must not crash. */
 int nd_vacate(nd_mapping *mapping);
 
 /* Give back everything. Calling it again does nothing. */

@@ -1,5 +1,6 @@
 /* Mapping: the Python face of mapping.c, under the names that mmap.mmap has for the same acts. */
 #include "core.h"
+#include "fault_error.h"
 
 #include <errno.h>
 #include <string.h>
@@ -30,27 +31,6 @@ mapping_raise_errno(MappingObject *self, int status)
     return -1;
 }
 
-int
-mapping_raise_closed(MappingObject *self, const char *act)
-{
-    PyObject *errors = PyImport_ImportModule("ndfile.errors");
-    if (errors == NULL) {
-        return -1;
-    }
-    PyObject *type = PyObject_GetAttrString(errors, "ClosedError");
-    Py_DECREF(errors);
-    if (type == NULL) {
-        return -1;
-    }
-    PyObject *error = PyObject_CallFunction(type, "sO", act, self->filename);
-    if (error != NULL) {
-        PyErr_SetObject(type, error);
-        Py_DECREF(error);
-    }
-    Py_DECREF(type);
-    return -1;
-}
-
 static int
 access_of(const char *mode, nd_access *access)
 {
@@ -78,12 +58,13 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Py_ssize_t nbytes;
     PyObject *mode, *filename;
     nd_access access;
+    int keep_fd = 0;
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
         PyErr_SetString(PyExc_TypeError, "Mapping() takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "iLnUO", &fd, &offset, &nbytes, &mode, &filename) ||
-        access_of(PyUnicode_AsUTF8(mode), &access) < 0) {
+    if (!PyArg_ParseTuple(args, "iLnUO|p", &fd, &offset, &nbytes, &mode, &filename, &keep_fd) ||
+        access_of(PyUnicode_AsUTF8(mode), &access) < 0 || fault_guard_ready() < 0) {
         return NULL;
     }
     if (offset < 0 || nbytes < 0 || offset > INT64_MAX - nbytes) {
@@ -91,14 +72,21 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                      offset, nbytes);
         return NULL;
     }
+    PyObject *path = NULL;
+    if (filename != Py_None && !PyUnicode_FSConverter(filename, &path)) {
+        return NULL;
+    }
     MappingObject *self = (MappingObject *)type->tp_alloc(type, 0);
     if (self == NULL) {
+        Py_XDECREF(path);
         return NULL;
     }
     self->map = ND_MAPPING_EMPTY;
     self->filename = Py_NewRef(filename);
     self->mode = Py_NewRef(mode);
-    int status = nd_map(&self->map, fd, offset, (size_t)nbytes, access);
+    int status =
+        nd_map(&self->map, fd, offset, (size_t)nbytes, access, path == NULL ? NULL : PyBytes_AS_STRING(path), keep_fd);
+    Py_XDECREF(path);
     if (status != 0) {
         mapping_raise_errno(self, status);
         Py_DECREF(self);
@@ -107,17 +95,67 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+/* A file that was cut inside a page gives no fault, so its size is compared. */
+static int
+check_size(MappingObject *self, const char *act)
+{
+    int64_t size;
+    if (nd_size_now(&self->map, &size) && size < self->map.offset + (int64_t)self->map.nbytes &&
+        self->map.nbytes > 0) {
+        nd_mark(&self->map, ND_TRUNCATED, size);
+    }
+    return self->map.fault.cause == ND_NO_FAULT ? 0 : fault_raise(self, act);
+}
+
+int
+mapping_check(MappingObject *self, const char *act)
+{
+    return self->closed ? fault_raise(self, act) : check_size(self, act);
+}
+
+/* After a failed write the kernel forgets which pages were concerned, and later calls succeed: the first failure is
+ * kept and answered again. */
+static int
+refuse_failed(MappingObject *self)
+{
+    return self->sync_failure == 0 ? 0 : mapping_raise_errno(self, self->sync_failure);
+}
+
 int
 mapping_flush(MappingObject *self, size_t from, size_t nbytes)
 {
     if (self->closed) {
-        return mapping_raise_closed(self, "flush");
+        return fault_raise(self, "flush");
+    }
+    if (self->map.access != ND_WRITE) {
+        return 0;
+    }
+    if (refuse_failed(self) < 0 || check_size(self, "flush") < 0) {
+        return -1;
     }
     int status;
     Py_BEGIN_ALLOW_THREADS
     status = nd_sync(&self->map, from, nbytes);
     Py_END_ALLOW_THREADS
-    return status == 0 ? 0 : mapping_raise_errno(self, status);
+    self->sync_failure = status;
+    return refuse_failed(self);
+}
+
+int
+mapping_sync(MappingObject *self)
+{
+    if (mapping_flush(self, 0, self->map.nbytes) < 0) {
+        return -1;
+    }
+    if (self->map.access != ND_WRITE) {
+        return 0;
+    }
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = nd_sync_file(&self->map);
+    Py_END_ALLOW_THREADS
+    self->sync_failure = status;
+    return refuse_failed(self);
 }
 
 int
@@ -126,20 +164,28 @@ mapping_close(MappingObject *self)
     if (self->closed) {
         return 0;
     }
-    if (self->exports > 0) {
+    if (!nd_guard_is_on() && self->exports > 0) {
         PyErr_Format(PyExc_BufferError,
                      "close %R: %zd buffers of it are in use. Nothing was closed. Release them and close again.",
                      self->filename, self->exports);
         return -1;
     }
-    /* Closed before the lock is let go, so that a second thread does not close as well. */
-    self->closed = true;
-    int synced, vacated;
-    Py_BEGIN_ALLOW_THREADS
-    synced = nd_sync(&self->map, 0, self->map.nbytes);
-    vacated = nd_vacate(&self->map);
-    Py_END_ALLOW_THREADS
-    int status = synced != 0 ? synced : vacated;
+    /* What the flush has to say is kept for after the closing: the file is given back in any case. */
+    int flushed = mapping_flush(self, 0, self->map.nbytes);
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    /* Flushing let other threads run. */
+    int status = 0;
+    if (!self->closed) {
+        self->closed = true;
+        Py_BEGIN_ALLOW_THREADS
+        status = nd_vacate(&self->map);
+        Py_END_ALLOW_THREADS
+    }
+    PyErr_Restore(type, error, trace);
+    if (flushed < 0) {
+        return -1;
+    }
     return status == 0 ? 0 : mapping_raise_errno(self, status);
 }
 
@@ -154,7 +200,7 @@ static int
 checked_range(MappingObject *self, const char *act, Py_ssize_t from, PyObject *size, size_t *nbytes)
 {
     if (self->closed) {
-        return mapping_raise_closed(self, act);
+        return fault_raise(self, act);
     }
     Py_ssize_t wanted = (Py_ssize_t)self->map.nbytes - from;
     if (size != Py_None) {
@@ -187,18 +233,31 @@ mapping_flush_method(PyObject *object, PyObject *args)
 }
 
 static PyObject *
-mapping_truncate(PyObject *object, PyObject *argument)
+mapping_sync_method(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    return mapping_sync((MappingObject *)object) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+mapping_check_method(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    return mapping_check((MappingObject *)object, "check") < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+mapping_size(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
     MappingObject *self = (MappingObject *)object;
-    long long size = PyLong_AsLongLong(argument);
-    if (size == -1 && PyErr_Occurred()) {
+    if (self->closed) {
+        fault_raise(self, "size");
         return NULL;
     }
-    int status;
-    Py_BEGIN_ALLOW_THREADS
-    status = nd_truncate(&self->map, size);
-    Py_END_ALLOW_THREADS
-    return status == 0 ? Py_NewRef(Py_None) : (mapping_raise_errno(self, status), NULL);
+    int64_t size;
+    if (!nd_size_now(&self->map, &size)) {
+        mapping_raise_errno(self, ENOENT);
+        return NULL;
+    }
+    return PyLong_FromLongLong(size);
 }
 
 static PyObject *
@@ -236,7 +295,7 @@ mapping_getbuffer(PyObject *object, Py_buffer *view, int flags)
     MappingObject *self = (MappingObject *)object;
     if (self->closed) {
         view->obj = NULL;
-        return mapping_raise_closed(self, "read");
+        return fault_raise(self, "read");
     }
     bool readonly = self->map.access == ND_READ;
     if (PyBuffer_FillInfo(view, object, self->map.data, (Py_ssize_t)self->map.nbytes, readonly, flags) < 0) {
@@ -291,8 +350,12 @@ static PyMethodDef mapping_methods[] = {
      PyDoc_STR("flush($self, offset=0, size=None, /)\n--\n\nWrite changed pages to the disk and wait for it.")},
     {"madvise", mapping_madvise, METH_VARARGS,
      PyDoc_STR("madvise($self, option, start=0, length=None, /)\n--\n\nAdvise the kernel, with mmap's MADV_* constants.")},
-    {"truncate", mapping_truncate, METH_O,
-     PyDoc_STR("truncate($self, size, /)\n--\n\nMake the file `size` bytes long; the mapping stays as it is.")},
+    {"sync", mapping_sync_method, METH_NOARGS,
+     PyDoc_STR("sync($self, /)\n--\n\nflush(), and write the file's metadata too.")},
+    {"check", mapping_check_method, METH_NOARGS,
+     PyDoc_STR("check($self, /)\n--\n\nRaise FaultError if the file is shorter than the mapping, or has failed.")},
+    {"size", mapping_size, METH_NOARGS,
+     PyDoc_STR("size($self, /)\n--\n\nBytes that the file has now. OSError if its name leads elsewhere meanwhile.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -305,10 +368,10 @@ static PyGetSetDef mapping_getset[] = {
 };
 
 PyDoc_STRVAR(mapping_doc,
-             "Mapping(fd, offset, nbytes, mode, filename, /)\n--\n\n"
+             "Mapping(fd, offset, nbytes, mode, filename, keep_fd=False, /)\n--\n\n"
              "Own `nbytes` of the file behind `fd`, from byte `offset`, as memory.\n\n"
-             "Takes `fd` over: modes that write keep it, the others close it at once. If this\n"
-             "raises, `fd` is still the caller's.");
+             "Takes `fd` over: modes that write keep it, the others close it at once unless\n"
+             "`keep_fd` is true. If this raises, `fd` is still the caller's.");
 
 static PyType_Slot mapping_slots[] = {
     {Py_tp_doc, (void *)mapping_doc},

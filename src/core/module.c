@@ -2,6 +2,7 @@
 #define NDFILE_IMPORTS_NUMPY
 #include "array.h"
 #include "core.h"
+#include "fault_error.h"
 
 PyDoc_STRVAR(core_doc, "What only C can do for ndfile: own mappings, and be the array type over them.");
 
@@ -38,9 +39,14 @@ core_allocate(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "iLL:allocate", &fd, &from, &nbytes)) {
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS
-    status = nd_allocate(fd, from, nbytes);
-    Py_END_ALLOW_THREADS
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        status = nd_allocate(fd, from, nbytes);
+        Py_END_ALLOW_THREADS
+    } while (status == EINTR && PyErr_CheckSignals() == 0);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
     if (status != 0) {
         errno = status;
         return PyErr_SetFromErrno(PyExc_OSError);
@@ -48,8 +54,18 @@ core_allocate(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(guard_doc,
+             "guard(enabled=None, /)\n--\n\n"
+             "Turn the fault guard on or off, or leave it; gives what it was before.");
+
+PyDoc_STRVAR(take_fault_doc,
+             "take_fault()\n--\n\n"
+             "The facts of this thread's fault, (act, path, offset, cause), which is settled with that; or None.");
+
 static PyMethodDef core_methods[] = {
     {"allocate", core_allocate, METH_VARARGS, allocate_doc},
+    {"guard", fault_guard, METH_VARARGS, guard_doc},
+    {"take_fault", fault_take, METH_NOARGS, take_fault_doc},
     {"regular_size", core_regular_size, METH_O, regular_size_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -4,7 +4,6 @@
 
 #include "core.h"
 
-/* Operators that make new arrays. Those that work in place are ndarray's own. */
 #define ARRAY_OPERATORS(UNARY, BINARY, TERNARY, COMPARISON) \
     UNARY(nb_negative)                                      \
     UNARY(nb_positive)                                      \
@@ -23,7 +22,20 @@
     BINARY(nb_floor_divide)                                 \
     BINARY(nb_true_divide)                                  \
     BINARY(nb_matrix_multiply)                              \
+    BINARY(nb_inplace_add)                                  \
+    BINARY(nb_inplace_subtract)                             \
+    BINARY(nb_inplace_multiply)                             \
+    BINARY(nb_inplace_remainder)                            \
+    BINARY(nb_inplace_lshift)                               \
+    BINARY(nb_inplace_rshift)                               \
+    BINARY(nb_inplace_and)                                  \
+    BINARY(nb_inplace_xor)                                  \
+    BINARY(nb_inplace_or)                                   \
+    BINARY(nb_inplace_floor_divide)                         \
+    BINARY(nb_inplace_true_divide)                          \
+    BINARY(nb_inplace_matrix_multiply)                      \
     TERNARY(nb_power)                                       \
+    TERNARY(nb_inplace_power)                               \
     COMPARISON(tp_richcompare)
 
 #define DECLARE_UNARY(slot) PyObject *operator_##slot(PyObject *array);

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 
 from ndfile._core import ArrayBase
+from ndfile.durable import save_memory, sync_folder
 from ndfile.errors import LayoutError
-from ndfile.file import MODES, File, refused_mode
+from ndfile.file import MODES, File, Options, refused_mode
 from ndfile.layout import Layout
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes]
     Mode: TypeAlias = Literal["r", "c", "r+", "w+", "readonly", "copyonwrite", "readwrite", "write"]
+    Lock: TypeAlias = Literal["exclusive", "shared"]
     Shape: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 __all__ = ["memmap"]
@@ -48,7 +50,9 @@ class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # fil
     mode : {'r+', 'r', 'w+', 'c'}, default 'r+'
         - ``'r'``: read only.
         - ``'r+'``: read and write a file that exists.
-        - ``'w+'``: as ``'r+'``, but create the file, or replace its content by zeros. Needs `shape`.
+        - ``'w+'``: as ``'r+'``, but on a new file of zeros. It takes the name of an old one, with its owner and
+          permissions, once nothing can fail any more; who has the old one mapped keeps it whole. An empty file and a
+          file object are used as they are. Needs `shape`.
         - ``'c'``: copy on write; changes stay in memory, the file is opened read only.
 
         ``'readonly'``, ``'readwrite'``, ``'write'`` and ``'copyonwrite'`` are other names for the same.
@@ -59,6 +63,19 @@ class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # fil
         By default 1-D, of as many items as there are from `offset` to the end of the file.
     order : {'C', 'F'}, default 'C'
         Order of the items in the file: last index fastest, or first.
+    sparse : bool, default False
+        Make and extend files without reserving space on the disk for them. Storing into the array can then find the
+        disk full.
+    lock : {'exclusive', 'shared'}, optional
+        Lock the file until the array is closed, against everybody else who asks for a lock: ``'exclusive'`` against
+        all of them, ``'shared'`` against exclusive ones. Modes that only read take ``'shared'``. A forked child holds
+        it too.
+    lock_timeout_s : float, default 0.0
+        Seconds to wait for the lock.
+    follow_symlinks : bool, default True
+        If False, a symbolic link as the last part of the path is refused.
+    block_device : bool, default False
+        Take block devices as well as regular files, in the modes that need an existing file.
 
     Attributes
     ----------
@@ -76,8 +93,17 @@ class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # fil
         A dtype, shape, offset, order or mode that no file could satisfy. A ValueError.
     SizeError
         The file is too short, or no whole number of items long. A ValueError.
+    LockedError
+        Somebody else holds a lock on the file. An OSError.
     OSError
-        The file cannot be opened, extended or mapped, or is no regular file.
+        The file cannot be opened, extended or mapped, or is no regular file. A disk without the space for a new or
+        longer file among them: the file is then as it was.
+
+    Warns
+    -----
+    TruncationWarning
+        Mode ``'w+'`` cannot put a new file in the old one's place (hard links, an unwritable folder, an owner that
+        cannot be kept, a mount point) and truncates the old one under its other readers.
 
     See Also
     --------
@@ -91,7 +117,8 @@ class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # fil
 
     Threads: as with any array, reading from several threads is safe, and so is writing to different items.
 
-    All arguments are checked before the file is touched. A mode that only reads keeps no descriptor.
+    All arguments are checked before the file is touched. A mode that only reads keeps no descriptor, unless it keeps a
+    lock.
 
     Examples
     --------
@@ -169,6 +196,12 @@ class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # fil
         offset: SupportsIndex = ...,
         shape: Shape | None = ...,
         order: Literal["C", "F"] = ...,
+        *,
+        sparse: bool = ...,
+        lock: Lock | None = ...,
+        lock_timeout_s: float = ...,
+        follow_symlinks: bool = ...,
+        block_device: bool = ...,
     ) -> memmap[Any, np.dtype[np.uint8]]: ...
     @overload
     def __new__(
@@ -179,6 +212,12 @@ class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # fil
         offset: SupportsIndex = ...,
         shape: Shape | None = ...,
         order: Literal["C", "F"] = ...,
+        *,
+        sparse: bool = ...,
+        lock: Lock | None = ...,
+        lock_timeout_s: float = ...,
+        follow_symlinks: bool = ...,
+        block_device: bool = ...,
     ) -> memmap[Any, np.dtype[ScalarT]]: ...
     @overload
     def __new__(
@@ -189,6 +228,12 @@ class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # fil
         offset: SupportsIndex = ...,
         shape: Shape | None = ...,
         order: Literal["C", "F"] = ...,
+        *,
+        sparse: bool = ...,
+        lock: Lock | None = ...,
+        lock_timeout_s: float = ...,
+        follow_symlinks: bool = ...,
+        block_device: bool = ...,
     ) -> memmap[Any, np.dtype[Any]]: ...
     def __new__(
         cls,
@@ -198,12 +243,23 @@ class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # fil
         offset: SupportsIndex = 0,
         shape: Shape | None = None,
         order: str = "C",
+        *,
+        sparse: bool = False,
+        lock: str | None = None,
+        lock_timeout_s: float = 0.0,
+        follow_symlinks: bool = True,
+        block_device: bool = False,
     ) -> Any:
         mode = MODES.get(mode) or refused_mode(mode)
         layout = Layout(dtype, shape, offset, order)
         if mode == "w+" and shape is None:
             raise LayoutError("mode 'w+' makes a new file, and shape is None", "Pass the new array's shape.")
-        file = File(filename, mode)
+        if sparse or lock is not None or not follow_symlinks or block_device:
+            options = Options(sparse, lock, lock_timeout_s, follow_symlinks, block_device)
+            options.check(mode)
+            file = File(filename, mode, options)
+        else:
+            file = File(filename, mode)
         try:
             if shape is None:
                 layout.fill(file.name, file.size)
@@ -214,3 +270,51 @@ class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # fil
             file.abandon()
             raise
         return cls._from_mapping(mapping, layout.dtype, layout.shape, layout.order)
+
+    def sync(self) -> None:
+        """Write the whole mapping, the file's metadata and its name in the folder to the disk, and wait for it.
+
+        What `flush` leaves out is what a new file needs to be found again after a power loss. Does nothing in modes
+        ``'r'`` and ``'c'``, which never change the file.
+
+        Raises
+        ------
+        OSError
+            The disk did not take the bytes. From then on every `flush`, `sync` and `close` raises it again: which
+            bytes were lost cannot be known, see `rescue`.
+        FaultError
+            The file was cut, or has failed.
+        """
+        mapping = self._mmap
+        if mapping is not None:
+            mapping.sync()
+            if mapping.mode in ("r+", "w+") and mapping.filename is not None:
+                sync_folder(mapping.filename)
+
+    def rescue(self, path: str | os.PathLike[str]) -> int:
+        """Save the bytes in memory to a new file, durably.
+
+        For an array whose own file no longer takes them: the new file is what the old one would be. Bytes that are not
+        in memory any more, and cannot be read again, are zeros in it.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Must not exist yet.
+
+        Returns
+        -------
+        int
+            How many of the mapping's bytes could be saved.
+
+        Raises
+        ------
+        FileExistsError
+            There is something at `path`.
+        OSError
+            The new file could not be written; it was removed.
+        """
+        mapping = self._mmap
+        if mapping is None:
+            raise ValueError("rescue: the array has no file. Nothing was saved. Use numpy.save.")
+        return save_memory(mapping, path)

@@ -7,14 +7,21 @@ system's own number for a file that cannot be opened, extended or written::
     └── NdfileError
         ├── LayoutError   (ValueError)   no file could hold what was asked for
         ├── SizeError     (ValueError)   this file cannot
-        └── ClosedError   (ValueError)   the array's mapping is closed
+        ├── ClosedError   (ValueError)   the array's mapping is closed
+        └── LockedError   (OSError)      somebody else holds a lock on the file
+
+    UserWarning
+    └── TruncationWarning    a file was truncated under its other readers
 
 Each keeps the facts that its sentence names as attributes.
 """
 
 from __future__ import annotations
 
-__all__ = ["ClosedError", "LayoutError", "NdfileError", "SizeError"]
+import os
+from errno import EAGAIN, EIO, ENODATA, ENOSPC
+
+__all__ = ["ClosedError", "LayoutError", "LockedError", "NdfileError", "SizeError", "TruncationWarning"]
 
 
 class NdfileError(Exception):
@@ -33,6 +40,9 @@ class NdfileError(Exception):
 
     def __str__(self) -> str:
         return self.sentence()
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), tuple(getattr(self, name) for name in self.facts)
 
 
 class LayoutError(NdfileError, ValueError):
@@ -110,20 +120,127 @@ class SizeError(NdfileError, ValueError):
         )
 
 
-class ClosedError(NdfileError, ValueError):
-    """An array whose mapping is closed.
+class _AccessError(NdfileError):
+    """An access to a mapping's bytes that failed.
+
+    Made without arguments, as the interpreter does in the thread whose plain view was at fault, it takes the facts
+    that the fault handler keeps for that thread.
 
     Attributes
     ----------
     act : str
-        What was wanted: "read", "write", "flush".
+        What was wanted: "read", "write", "flush", "access".
     path : str, pathlib.Path or None
         The file.
+    offset : int
+        The first byte of the file that is concerned.
+    cause : str
+        "closed", "read-only", "truncated", "read failed" or "disk full".
     """
 
-    facts = ("act", "path")
+    facts = ("act", "path", "offset", "cause")
     act: str
     path: object
+    offset: int
+    cause: str
+
+    def __init__(self, *facts: object) -> None:
+        if not facts:
+            from ndfile._core import take_fault
+
+            facts = take_fault() or ("access", None, 0, "unknown")
+        super().__init__(*facts)
+
+    def _subject(self) -> str:
+        return f"{self.act} {'a file without a name' if self.path is None else repr(str(self.path))}"
+
+
+class ClosedError(_AccessError, ValueError):
+    """An access to an array whose mapping is closed. The attributes are those of every access error."""
 
     def sentence(self) -> str:
-        return f"{self.act} {str(self.path)!r}: the mapping is closed. Nothing was changed. Open the file again."
+        return f"{self._subject()}: the mapping is closed. Nothing was changed. Open the file again."
+
+
+class ReadOnlyError(_AccessError, ValueError):
+    """A write through a map that only reads. The attributes are those of every access error."""
+
+    def sentence(self) -> str:
+        return (
+            f"{self._subject()}: byte {self.offset} was written through a map of mode 'r'. The file was not changed. "
+            "Open it with mode='r+' to change it, or mode='c' to change memory only."
+        )
+
+
+class FaultError(_AccessError, OSError):
+    """Bytes that the file, or the device under it, no longer gives or takes.
+
+    Attributes
+    ----------
+    errno : int
+        ENODATA for a file that was cut, EIO for a failed read, ENOSPC for a full disk.
+
+    Notes
+    -----
+    The other attributes are those of every access error.
+    """
+
+    def __init__(self, *facts: object) -> None:
+        super().__init__(*facts)
+        self.errno = {"truncated": ENODATA, "disk full": ENOSPC}.get(self.cause, EIO)
+        self.strerror = os.strerror(self.errno)
+        self.filename = self.path
+
+    def sentence(self) -> str:
+        problem, advice = {
+            "truncated": (
+                f"the file was cut while it was mapped, it ends at byte {self.offset}",
+                "What was there before is whole; open the file again to map what is left.",
+            ),
+            "disk full": (
+                f"there was no space on the disk for byte {self.offset}",
+                "What was written from there on is lost. Make space, then write it again.",
+            ),
+        }.get(
+            self.cause,
+            (
+                f"the device could not read byte {self.offset}",
+                "What comes before is whole. Check the device, then open the file again.",
+            ),
+        )
+        return f"{self._subject()}: {problem}. {advice}"
+
+
+class LockedError(NdfileError, BlockingIOError):
+    """A file that somebody else has locked. An OSError with the number EAGAIN.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    lock : {'exclusive', 'shared'}
+        What was wanted.
+    holder : str
+        Who has it, as far as the system tells.
+    """
+
+    facts = ("path", "lock", "holder")
+    path: str
+    lock: str
+    holder: str
+
+    def __init__(self, path: str, lock: str, holder: str) -> None:
+        super().__init__(path, lock, holder)
+        # OSError took the facts for these, and keeps two of them.
+        self.args = (path, lock, holder)
+        self.errno, self.strerror, self.filename = EAGAIN, os.strerror(EAGAIN), path
+
+    def sentence(self) -> str:
+        return (
+            f"open {self.path!r}: lock={self.lock!r} cannot be had, {self.holder} holds a lock on the file. "
+            "Nothing was changed. Close it there, or pass a longer lock_timeout_s to wait for that."
+        )
+
+
+class TruncationWarning(UserWarning):
+    """Mode 'w+' could not put a new file in the old one's place, and truncates the old one under its other readers."""

@@ -6,15 +6,21 @@ import errno
 import fcntl
 import os
 import stat
-from typing import TYPE_CHECKING, Any, NoReturn
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from ndfile import locks
 from ndfile._core import Mapping, regular_size
-from ndfile.errors import LayoutError
+from ndfile.errors import LayoutError, TruncationWarning
+from ndfile.replacement import CANNOT_REPLACE, Draft, Place
+from ndfile.space import reserve, restore
 
 if TYPE_CHECKING:
     import pathlib
 
-__all__ = ["MODES", "File", "refused_mode"]
+__all__ = ["MODES", "File", "Options", "refused_mode"]
 
 # NumPy's long names stand for the same modes.
 MODES = {
@@ -28,14 +34,38 @@ MODES = {
     "write": "w+",
 }
 
-# A FIFO opened without O_NONBLOCK waits for its other end; regular files do not care.
-_COMMON = os.O_CLOEXEC | os.O_NONBLOCK
+# A FIFO opened without O_NONBLOCK waits for its other end, and a terminal without O_NOCTTY may become ours; regular
+# files do not care.
+_COMMON = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 FLAGS = {
     "r": os.O_RDONLY | _COMMON,
     "c": os.O_RDONLY | _COMMON,
     "r+": os.O_RDWR | _COMMON,
-    "w+": os.O_RDWR | os.O_CREAT | _COMMON,
+    "w+": os.O_RDWR | _COMMON,
 }
+
+# How often a path may come to name another file between two looks at it. Somebody else's replacement costs one of them.
+TRIES = 100
+
+
+class Options(NamedTuple):
+    """What can be asked of a file beyond NumPy's parameters; see `ndfile.memmap`."""
+
+    sparse: bool = False
+    lock: str | None = None
+    lock_timeout_s: float = 0.0
+    follow_symlinks: bool = True
+    block_device: bool = False
+
+    def check(self, mode: str) -> None:
+        """Raise `LayoutError` for what cannot be had in a mode."""
+        if self.lock is not None:
+            locks.check(self.lock, self.lock_timeout_s, mode)
+        if self.block_device and mode == "w+":
+            raise LayoutError("mode 'w+' makes a new file, which a block device is not", "Pass mode='r+'.")
+
+
+PLAIN = Options()
 
 
 def refused_mode(mode: object) -> NoReturn:
@@ -49,37 +79,36 @@ class File:
     Attributes
     ----------
     fd : int
-        Owned here, and by the mapping after `map`; -1 then.
+        Owned here, and by the mapping after `map`; -1 then, and for a path where mode ``w+`` found no file.
     mode : {'r', 'c', 'r+', 'w+'}
     name : str, pathlib.Path or None
         Absolute; a Path where one was given, None for a file object without a name.
+    options : Options
     size : int
         Bytes, when it was opened.
     """
 
-    __slots__ = ("_is_new", "_is_path", "fd", "mode", "name", "size")
+    __slots__ = ("_is_path", "_place", "_source", "fd", "mode", "name", "options", "size")
 
-    def __init__(self, source: Any, mode: str) -> None:
+    def __init__(self, source: Any, mode: str, options: Options = PLAIN) -> None:
         self.mode = mode
-        self._is_path = isinstance(source, (str, bytes)) or not hasattr(source, "read")
-        self._is_new = False
+        self.options = options
+        self._is_path = is_path = isinstance(source, (str, bytes)) or not hasattr(source, "read")
+        self._place: Place | None = None
         self.fd = -1
         try:
-            if not self._is_path:
-                self.fd = _duplicate(source, mode)
-            elif mode == "w+":
-                self.fd, self._is_new = _create(source)
-            else:
-                self.fd = os.open(source, FLAGS[mode])
             self.name = _absolute_name(source)
-            self.size = regular_size(self.fd)
+            if is_path and options is PLAIN and mode != "w+":
+                self.fd = fd = os.open(source, FLAGS[mode])
+                self.size = size = regular_size(fd)
+                if size < 0:
+                    raise _irregular(os.fstat(fd).st_mode, self.name)
+            else:
+                self._source = source
+                self._find()
         except OSError as error:
             self.abandon()
-            raise _explained(error, source) from None
-        if self.size < 0:
-            refusal = _irregular(os.fstat(self.fd).st_mode, self.name)
-            self.abandon()
-            raise refusal
+            raise _explained(error, source, options) from None
 
     @property
     def path(self) -> str:
@@ -88,33 +117,212 @@ class File:
 
     def map(self, offset: int, nbytes: int) -> Mapping:
         """Map bytes of the file; let it grow to hold them in the modes that write, start afresh in ``w+``."""
-        # mmap() may reach past the end, so whatever it refuses is known before the file changes.
-        mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name)
+        mode = self.mode
+        if mode == "w+" and self._is_path:
+            return self._start_afresh(offset, nbytes)
+        if (mode == "r+" or mode == "w+") and (offset + nbytes > self.size or self.size == 0):
+            return self._grow(offset, nbytes)
+        if self.options is not PLAIN:
+            return self._take_over(offset, nbytes)
+        mapping = Mapping(self.fd, offset, nbytes, mode, self.name)  # as _take_over does, without the call
         self.fd = -1
-        if self.mode == "r+" or self.mode == "w+":
-            # NumPy leaves a byte in a file that would stay empty, because an empty file cannot be mapped.
-            end = max(offset + nbytes, 1)
-            if end > self.size:
-                mapping.truncate(end)
-            if self.mode == "w+" and self._is_path and self.size > 0:
-                mapping.truncate(0)
-                mapping.truncate(end)
         return mapping
 
     def abandon(self) -> None:
-        """Undo the opening: give back the descriptor, and remove a file that was made for it."""
-        if self._is_new:
-            os.unlink(self.path)
+        """Give back what is open."""
+        if self._place is not None:
+            self._place.close()
+            self._place = None
         if self.fd >= 0:
             os.close(self.fd)
+            self.fd = -1
+
+    def _find(self) -> None:
+        """Open the file and take the lock, and see that the path is still the file's name then."""
+        wait_until_s = time.monotonic() + self.options.lock_timeout_s
+        for _ in range(TRIES):
+            self._open()
+            if self.fd < 0:
+                self.size = 0
+                return
+            self.size = self._measure()
+            if self.options.lock is not None:
+                locks.take(self.fd, self.options.lock, wait_until_s, self.path)
+                self.size = self._measure()
+            if self._is_settled():
+                return
+            self.abandon()
+        raise self._unsettled()
+
+    def _open(self) -> None:
+        if not self._is_path:
+            self.fd = _duplicate(self._source, self.mode)
+            if self.options.lock is not None:
+                self._reopen()
+            return
+        if self.mode == "w+":
+            self._place = Place(self._source, self.options.follow_symlinks)
+        try:
+            self.fd = os.open(self._source, FLAGS[self.mode] | (0 if self.options.follow_symlinks else os.O_NOFOLLOW))
+        except FileNotFoundError:
+            if self.mode != "w+":
+                raise
+
+    def _reopen(self) -> None:
+        """Get an opening of our own: a lock lives as long as the opening, and a file object's may live longer."""
+        shared, self.fd = self.fd, -1
+        try:
+            self.fd = os.open(f"/proc/self/fd/{shared}", FLAGS[self.mode])
+        except FileNotFoundError:
+            raise OSError(errno.ENOLCK, "A lock through a file object needs /proc, which is not there") from None
+        finally:
+            os.close(shared)
+
+    def _measure(self) -> int:
+        size = regular_size(self.fd)
+        if size >= 0:
+            return size
+        st_mode = os.fstat(self.fd).st_mode
+        if self.options.block_device and stat.S_ISBLK(st_mode):
+            return os.lseek(self.fd, 0, os.SEEK_END)
+        raise _irregular(st_mode, self.name)
+
+    def _is_settled(self) -> bool:
+        """Tell whether the path names the open file, as far as that matters."""
+        if self._place is not None:
+            return self._place.holds(self.fd) or self._is_nameless()
+        return not self._is_path or self.options.lock is None or self._is_named()
+
+    def _is_named(self) -> bool:
+        # Only a look: nothing is done to what the path names.
+        try:
+            named = os.stat(self._source, follow_symlinks=self.options.follow_symlinks)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(named, os.fstat(self.fd))
+
+    def _is_nameless(self) -> bool:
+        """Tell whether the path is one like /dev/fd/3, which leads to a file that no folder has."""
+        return os.fstat(self.fd).st_nlink == 0 and self._is_named()
+
+    def _unsettled(self) -> OSError:
+        return OSError(errno.EBUSY, f"The path came to name another file {TRIES} times while it was opened", self.name)
+
+    def _take_over(self, offset: int, nbytes: int) -> Mapping:
+        if self.options.lock is None:
+            mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name)
+        else:  # it lives as long as the descriptor, which modes that only read would close
+            mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name, True)
+        self.fd = -1
+        return mapping
+
+    def _grow(self, offset: int, nbytes: int) -> Mapping:
+        """Map bytes of the open file, which grows to hold them."""
+        end = _end_of(offset, nbytes)
+        self._refuse_device(end)
+        before = os.fstat(self.fd)
+        reserve(self.fd, before, end, self.path, sparse=self.options.sparse)
+        try:
+            return self._take_over(offset, nbytes)
+        except BaseException:
+            restore(self.fd, before)
+            raise
+
+    def _refuse_device(self, end: int) -> None:
+        if self.options.block_device and stat.S_ISBLK(os.fstat(self.fd).st_mode):
+            text = f"A block device of {self.size} bytes cannot be extended to {end}. Nothing was changed"
+            raise OSError(errno.ENOSPC, text, self.name)
+
+    def _start_afresh(self, offset: int, nbytes: int) -> Mapping:
+        """Map a new file in the place of what the path names."""
+        for _ in range(TRIES):
+            try:
+                if self.fd < 0:
+                    mapping = self._make(offset, nbytes)
+                elif self.size == 0:
+                    mapping = self._grow(offset, nbytes)
+                else:
+                    mapping = self._replace(offset, nbytes)
+            except FileExistsError:  # somebody else was faster
+                self.abandon()
+                self._find()
+                continue
+            self.abandon()
+            return mapping
+        raise self._unsettled()
+
+    def _replace(self, offset: int, nbytes: int) -> Mapping:
+        assert self._place is not None
+        if os.fstat(self.fd).st_nlink > 1:
+            self._place.finish(self.fd)
+        names = os.fstat(self.fd).st_nlink
+        if names > 1:
+            return self._overwrite(offset, nbytes, f"it has {names} names")
+        if self._is_nameless():
+            return self._overwrite(offset, nbytes, "it has no name of its own")
+        try:
+            return self._make(offset, nbytes)
+        except OSError as error:
+            if error.errno not in CANNOT_REPLACE:
+                raise
+            reason = f"no new file can take its place ({error.strerror})"
+        return self._overwrite(offset, nbytes, reason)
+
+    def _make(self, offset: int, nbytes: int) -> Mapping:
+        """Map a new file, which gets the name once nothing can fail any more."""
+        assert self._place is not None
+        is_first = self.fd < 0
+        left = "No file was made" if is_first else "The old file was left as it was; remove it first to use its blocks"
+        # Until it has the old file's permissions nobody else may open it.
+        draft = Draft(self._place, 0o666 if is_first else 0o600)
+        try:
+            if not is_first:
+                draft.resemble(self.fd)
+            if self.options.lock is not None:
+                locks.take(draft.fd, self.options.lock, time.monotonic(), self.path)
+            empty = os.fstat(draft.fd)
+            reserve(draft.fd, empty, _end_of(offset, nbytes), self.path, sparse=self.options.sparse, left=left)
+            mapping = Mapping(draft.fd, offset, nbytes, self.mode, self.name)  # writes, so it keeps the descriptor
+            draft.fd = -1
+            if is_first:
+                draft.add()
+            else:
+                draft.replace()
+        except BaseException:
+            draft.discard()
+            raise
+        return mapping
+
+    def _overwrite(self, offset: int, nbytes: int, reason: str) -> Mapping:
+        """Map the old file, emptied: the one way to lose what other maps of it show."""
+        if not self._is_named():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
+        text = (
+            f"open {self.path!r}: mode 'w+' truncates the old file, for {reason}. "
+            "Other maps of it lose their data. Pass mode='r+' to keep what is there."
+        )
+        warnings.warn(text, TruncationWarning, stacklevel=_users_level())
+        fd = self.fd
+        # What fails here leaves the content. The mapping keeps fd open.
+        grows = _end_of(offset, nbytes) > self.size
+        mapping = self._grow(offset, nbytes) if grows else self._take_over(offset, nbytes)
+        os.ftruncate(fd, 0)
+        left = "The old content is gone"
+        reserve(fd, os.fstat(fd), _end_of(offset, nbytes), self.path, sparse=self.options.sparse, left=left)
+        return mapping
 
 
-def _create(path: str | bytes | os.PathLike[Any]) -> tuple[int, bool]:
-    """Open to write, and tell whether the file is new: who made a file may remove it, should anything fail."""
-    try:
-        return os.open(path, FLAGS["w+"] | os.O_EXCL, 0o666), True
-    except FileExistsError:
-        return os.open(path, FLAGS["w+"], 0o666), False
+def _end_of(offset: int, nbytes: int) -> int:
+    # NumPy leaves a byte in a file that would stay empty, because an empty file cannot be mapped.
+    return max(offset + nbytes, 1)
+
+
+def _users_level() -> int:
+    """The `stacklevel` of the first line that is not ours, seen from the caller."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001  # `inspect` has the same, and takes milliseconds to import
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "ndfile":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _duplicate(fileobject: Any, mode: str) -> int:
@@ -143,12 +351,15 @@ def _absolute_name(source: Any) -> str | pathlib.Path | None:
 def _irregular(st_mode: int, name: object) -> OSError:
     if stat.S_ISDIR(st_mode):
         return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    if stat.S_ISBLK(st_mode):
+        text = "This is a block device, only regular files can be mapped unless block_device=True is passed"
+        return OSError(errno.EINVAL, text, name)
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a character device"}
     kind = kinds.get(stat.S_IFMT(st_mode), "a device")
     return OSError(errno.EINVAL, f"This is {kind}, only regular files can be mapped", name)
 
 
-def _explained(error: OSError, source: Any) -> OSError:
+def _explained(error: OSError, source: Any, options: Options) -> OSError:
     """Say what the system's number alone does not."""
     if isinstance(error, FileNotFoundError):
         folder = os.fsdecode(os.path.dirname(os.path.abspath(source)))
@@ -156,4 +367,6 @@ def _explained(error: OSError, source: Any) -> OSError:
             return FileNotFoundError(error.errno, f"{error.strerror}, for there is no folder {folder!r}", source)
     elif error.errno == errno.ENXIO:
         return _irregular(os.stat(source).st_mode, source)
+    elif error.errno == errno.ELOOP and not options.follow_symlinks:
+        return OSError(errno.ELOOP, "This is a symbolic link, and follow_symlinks=False", source)
     return error

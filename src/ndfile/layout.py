@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout"]
 
-# One past the largest byte that a file, or an address space, can have.
+# The largest size in bytes that a file, or an address space, can have.
 LIMIT = 2**63 - 1
+
+# NumPy's NPY_MAXDIMS.
+MOST_DIMENSIONS = 64
 
 # What NumPy takes as an order, and what it makes of it for a new array.
 ORDERS = {name: order for order, names in {"C": "CcAaKk", "F": "Ff"}.items() for name in names} | {None: "C"}
@@ -81,6 +84,8 @@ class Layout:
         self.nbytes = 0 if shape is None else math.prod(sizes) * dtype.itemsize
         self.offset = offset = index(offset)
         self.end = offset + self.nbytes
+        if not self.nbytes or len(sizes) + dtype.ndim > MOST_DIMENSIONS:
+            self._check_strides()
         if order not in ORDERS:
             raise LayoutError(f"order must be 'C' or 'F', not {order!r}", "Pass one of them.")
         self.order = ORDERS[order]
@@ -94,6 +99,19 @@ class Layout:
 
     def __str__(self) -> str:
         return str(self.dtype) if self.is_open else f"{self.dtype} {self.shape}"
+
+    def _check_strides(self) -> None:
+        """Refuse what NumPy cannot make an array of: too many dimensions, or sizes too large beside a size of zero."""
+        sizes = (*self.shape, *self.dtype.shape)
+        if len(sizes) > MOST_DIMENSIONS:
+            raise LayoutError(
+                f"{self} has {len(sizes)} dimensions, an array at most {MOST_DIMENSIONS}", "Pass fewer dimensions."
+            )
+        widest = math.prod(size for size in self.shape if size) * self.dtype.itemsize
+        if widest > LIMIT:
+            raise LayoutError(
+                f"{self} without its sizes of 0 has {widest} bytes, an array at most {LIMIT}", "Pass smaller sizes."
+            )
 
     def fill(self, path: object, size: int) -> None:
         """Take the shape of the whole items between the offset and the end of a file of `size` bytes."""

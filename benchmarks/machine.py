@@ -1,0 +1,54 @@
+"""What the numbers were measured on. Names no paths and no host."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+
+import numpy as np
+
+import ndfile as nf
+
+
+def facts(folder: str) -> dict[str, str]:
+    """Describe the machine, the file system of `folder`, and the versions."""
+    return {
+        "CPU": _field("/proc/cpuinfo", "model name") or platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": _memory(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "file system": _file_system(folder),
+        "load when started": f"{os.getloadavg()[0]:.1f}",
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "ndfile": nf.__version__,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def _field(path: str, name: str) -> str | None:
+    try:
+        with open(path) as lines:
+            return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
+    except OSError:
+        return None
+
+
+def _memory() -> str:
+    kib = (_field("/proc/meminfo", "MemTotal") or "0 kB").split()[0]
+    return f"{int(kib) / 2**20:.1f} GiB"
+
+
+def _file_system(folder: str) -> str:
+    """The type of the mount with the longest path above the folder; the later of two on the same path."""
+    folder = os.path.realpath(folder)
+    best, kind = "", "unknown"
+    try:
+        with open("/proc/self/mounts") as mounts:
+            for _, point, name, *_ in map(str.split, mounts):
+                if len(point) >= len(best) and os.path.commonpath([folder, point]) == point:
+                    best, kind = point, name
+    except OSError:
+        pass
+    return kind

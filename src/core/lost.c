@@ -1,0 +1,312 @@
+#define _GNU_SOURCE /* MAP_ANONYMOUS, MADV_POPULATE_READ */
+
+#include "lost.h"
+
+#include "mapping.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14; older kernels answer EINVAL */
+#endif
+
+/* ---- Windows: where writes go that have nowhere to go ---- */
+
+typedef struct {
+    nd_mapping *mapping; /* NULL: not in use */
+    char *from;
+    size_t size;
+    bool is_live; /* over pages of the file, not over lost ones */
+} window;
+
+/* 64 MiB at most for the whole process. */
+enum { WINDOW_COUNT = 16, WINDOW_SIZE = 4 << 20 };
+static window windows[WINDOW_COUNT];
+static unsigned next_window;
+
+static void
+close_window(window *w)
+{
+    if (w->mapping == NULL) {
+        return;
+    }
+    int prot = w->is_live || nd_lost_is_open(&w->mapping->lost) ? PROT_READ : PROT_NONE;
+    /* SAFE: private pages of ours, written only by stores that are reported as failed. */
+    mprotect(w->from, w->size, prot);
+    madvise(w->from, w->size, MADV_DONTNEED);
+    w->mapping = NULL;
+}
+
+/* Make pages around `page`, within [low, high), writable; the oldest window closes for it. */
+static bool
+open_window(nd_mapping *mapping, char *page, char *low, char *high, bool is_live)
+{
+    window *w = &windows[next_window++ % WINDOW_COUNT];
+    close_window(w);
+    char *from = page - (uintptr_t)page % WINDOW_SIZE;
+    char *to = from + WINDOW_SIZE;
+    from = from < low ? low : from;
+    to = to > high ? high : to;
+    if (mprotect(from, (size_t)(to - from), PROT_READ | PROT_WRITE) < 0) {
+        return false;
+    }
+    *w = (window){.mapping = mapping, .from = from, .size = (size_t)(to - from), .is_live = is_live};
+    return true;
+}
+
+static void
+close_windows_of(nd_mapping *mapping)
+{
+    for (int i = 0; i < WINDOW_COUNT; i++) {
+        if (windows[i].mapping == mapping) {
+            close_window(&windows[i]);
+        }
+    }
+}
+
+/* ---- Spans ---- */
+
+static nd_span *
+span_at(nd_mapping *mapping, const char *page)
+{
+    nd_lost *lost = &mapping->lost;
+    for (int i = 0; i < lost->count; i++) {
+        if (page >= lost->spans[i].from && page < lost->spans[i].to) {
+            return &lost->spans[i];
+        }
+    }
+    return NULL;
+}
+
+bool
+nd_lost_overlaps(const nd_mapping *mapping, const char *from, const char *to)
+{
+    const nd_lost *lost = &mapping->lost;
+    for (int i = 0; i < lost->count; i++) {
+        if (from < lost->spans[i].to && to > lost->spans[i].from) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void
+protect_spans(nd_mapping *mapping, int prot)
+{
+    nd_lost *lost = &mapping->lost;
+    for (int i = 0; i < lost->count; i++) {
+        mprotect(lost->spans[i].from, (size_t)(lost->spans[i].to - lost->spans[i].from), prot);
+    }
+    lost->openings += nd_lost_is_open(lost) != (prot != PROT_NONE);
+}
+
+static size_t
+gap(const nd_span *a, const nd_span *b)
+{
+    return a->from > b->to ? (size_t)(a->from - b->to) : b->from > a->to ? (size_t)(b->from - a->to) : 0;
+}
+
+/* Take a span into the list. Spans that touch become one; where the list is full, the nearest one swallows it and the
+ * pages between, which are given up: the number of the process's mappings stays bounded. */
+static nd_span
+joined(nd_lost *lost, nd_span added)
+{
+    for (;;) {
+        int nearest = -1;
+        for (int i = 0; i < lost->count; i++) {
+            if (nearest < 0 || gap(&lost->spans[i], &added) < gap(&lost->spans[nearest], &added)) {
+                nearest = i;
+            }
+        }
+        bool must_join = nearest >= 0 && (lost->count == ND_MOST_SPANS || gap(&lost->spans[nearest], &added) == 0);
+        if (!must_join) {
+            lost->spans[lost->count++] = added;
+            return added;
+        }
+        nd_span other = lost->spans[nearest];
+        added.from = other.from < added.from ? other.from : added.from;
+        added.to = other.to > added.to ? other.to : added.to;
+        lost->spans[nearest] = lost->spans[--lost->count];
+    }
+}
+
+static bool
+lose(nd_mapping *mapping, char *from, char *to, int prot)
+{
+    close_windows_of(mapping);
+    nd_lost *lost = &mapping->lost;
+    nd_span span = joined(lost, (nd_span){.from = from, .to = to});
+    /* SAFE: MAP_FIXED inside a range of ours. The file's own pages stay in the page cache. */
+    void *zeros = mmap(span.from, (size_t)(span.to - span.from), prot,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (zeros == MAP_FAILED) {
+        return false;
+    }
+    protect_spans(mapping, prot);
+    return true;
+}
+
+int
+nd_lost_all(nd_mapping *mapping)
+{
+    return lose(mapping, mapping->range, mapping->range + mapping->range_size, PROT_NONE) ? 0 : errno;
+}
+
+void
+nd_lost_arm(nd_mapping *mapping)
+{
+    close_windows_of(mapping);
+    if (nd_lost_is_open(&mapping->lost)) {
+        protect_spans(mapping, PROT_NONE);
+    }
+}
+
+void
+nd_lost_forget(nd_mapping *mapping)
+{
+    close_windows_of(mapping);
+}
+
+/* ---- What happened ---- */
+
+/* The page on which this thread's last bus error was let run again. */
+static ND_THREAD_LOCAL char *retried_page;
+
+static int64_t
+file_offset(const nd_mapping *mapping, const char *address)
+{
+    return mapping->offset + (address - mapping->data);
+}
+
+/* True if reading the page would be a bus error. */
+static bool
+is_dead(char *page)
+{
+    return madvise(page, nd_page_size(), MADV_POPULATE_READ) < 0 && errno == EFAULT;
+}
+
+/* Where the file's end is, when the file itself cannot be asked: the first dead page, if all to the end are dead. */
+static char *
+first_dead_page(nd_mapping *mapping, char *dead)
+{
+    size_t size = nd_page_size();
+    char *last = mapping->range + mapping->range_size - size;
+    if (!is_dead(last)) {
+        return NULL;
+    }
+    char *low = mapping->range; /* every page below is alive */
+    while (low < dead) {
+        char *middle = low + (size_t)(dead - low) / 2 / size * size;
+        if (is_dead(middle)) {
+            dead = middle;
+        }
+        else {
+            low = middle + size;
+        }
+    }
+    return dead;
+}
+
+/* The first page that the cut took, or NULL if the file reaches past `page`. `end` is the file's size. */
+static char *
+first_cut_page(nd_mapping *mapping, char *page, int64_t *end)
+{
+    size_t size = nd_page_size();
+    if (nd_size_now(mapping, end)) {
+        int64_t pages = (*end + (int64_t)size - 1) / (int64_t)size;
+        int64_t range_start = file_offset(mapping, mapping->range);
+        int64_t distance = pages * (int64_t)size - range_start;
+        char *cut = distance < 0 ? mapping->range : mapping->range + distance;
+        return cut <= page ? cut : NULL;
+    }
+    char *cut = first_dead_page(mapping, page);
+    if (cut != NULL) {
+        *end = file_offset(mapping, cut);
+    }
+    return cut;
+}
+
+static nd_cause
+cause_of_bus_error(nd_mapping *mapping, char *page, bool is_write)
+{
+    char byte;
+    if (!is_write || mapping->access != ND_WRITE || pread(mapping->fd, &byte, 1, file_offset(mapping, page)) < 0) {
+        return ND_READ_FAILED;
+    }
+    return ND_DISK_FULL;
+}
+
+static nd_cause
+answer_bus_error(nd_mapping *mapping, char *page, bool is_write, int64_t *offset)
+{
+    char *end_of_range = mapping->range + mapping->range_size;
+    char *cut = first_cut_page(mapping, page, offset);
+    if (cut != NULL) {
+        return lose(mapping, cut, end_of_range, PROT_READ) ? ND_TRUNCATED : ND_NO_FAULT;
+    }
+    *offset = file_offset(mapping, page);
+    nd_cause cause = cause_of_bus_error(mapping, page, is_write);
+    if (retried_page != page) {
+        /* The file may have been cut and grown again, or space found, by now: the thread is told all the same. */
+        retried_page = page;
+        return cause;
+    }
+    retried_page = NULL;
+    /* One page. In a run of bad ones as many as were lost so far, so that a long run takes few faults. */
+    size_t size = nd_page_size();
+    nd_span *before = span_at(mapping, page - 1);
+    size_t run = before == NULL ? size : (size_t)(before->to - before->from);
+    char *to = run < (size_t)(end_of_range - page) ? page + run : end_of_range;
+    return lose(mapping, page, to, PROT_READ) ? cause : ND_NO_FAULT;
+}
+
+/* The live pages around `page`, up to the next lost ones. */
+static nd_span
+live_around(nd_mapping *mapping, const char *page)
+{
+    nd_span live = {.from = mapping->range, .to = mapping->range + mapping->range_size};
+    for (int i = 0; i < mapping->lost.count; i++) {
+        nd_span lost = mapping->lost.spans[i];
+        if (lost.to <= page && lost.to > live.from) {
+            live.from = lost.to;
+        }
+        if (lost.from > page && lost.from < live.to) {
+            live.to = lost.from;
+        }
+    }
+    return live;
+}
+
+nd_cause
+nd_lost_answer(nd_mapping *mapping, char *address, bool is_bus, bool is_write, int64_t *offset)
+{
+    char *page = address - (uintptr_t)address % nd_page_size();
+    nd_span *span = span_at(mapping, page);
+    *offset = file_offset(mapping, address);
+    if (span != NULL) {
+        if (!nd_lost_is_open(&mapping->lost)) {
+            protect_spans(mapping, PROT_READ);
+        }
+        if (is_write && !open_window(mapping, page, span->from, span->to, false)) {
+            return ND_NO_FAULT;
+        }
+        if (mapping->fault.cause == ND_TRUNCATED) {
+            *offset = mapping->fault.offset;
+        }
+        return mapping->fault.cause;
+    }
+    if (!is_bus) {
+        if (mapping->access != ND_READ || !is_write || mapping->nbytes == 0) {
+            return ND_NO_FAULT; /* somebody else changed the protection of our pages */
+        }
+        nd_span live = live_around(mapping, page);
+        return open_window(mapping, page, live.from, live.to, true) ? ND_READ_ONLY : ND_NO_FAULT;
+    }
+    nd_cause cause = answer_bus_error(mapping, page, is_write, offset);
+    if (cause != ND_NO_FAULT && mapping->fault.cause == ND_NO_FAULT) {
+        mapping->fault = (nd_damage){.cause = cause, .offset = *offset};
+    }
+    return cause;
+}

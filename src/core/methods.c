@@ -1,0 +1,92 @@
+/* Methods: ndarray's own, with results of the right class, and errors for items that are lost. */
+#include "methods.h"
+
+#include "array.h"
+#include "fault_error.h"
+
+enum { MOST_ARGUMENTS = 32 };
+
+/* Call ndarray's method on `self`, and keep the method for the next time: ndarray lives as long as the process. */
+static PyObject *
+call(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+    Py_ssize_t total = nargs + (names == NULL ? 0 : PyTuple_GET_SIZE(names));
+    if (total >= MOST_ARGUMENTS) {
+        return PyErr_Format(PyExc_TypeError, "%s() does not take %zd arguments", name, total);
+    }
+    if (*method == NULL && (*method = PyObject_GetAttrString((PyObject *)&PyArray_Type, name)) == NULL) {
+        return NULL;
+    }
+    PyObject *stack[MOST_ARGUMENTS] = {self};
+    for (Py_ssize_t i = 0; i < total; i++) {
+        stack[i + 1] = args[i];
+    }
+    return PyObject_Vectorcall(*method, stack, (size_t)(nargs + 1), names);
+}
+
+/* What is made from a plain array is plain. */
+static PyObject *
+call_taking(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *names)
+{
+    if (array_refuse_closed(self, "read") < 0) {
+        return NULL;
+    }
+    PyObject *plain = array_gives_plain_results(Py_TYPE(self)) ? array_as_plain(self) : Py_NewRef(self);
+    PyObject *result = plain == NULL ? NULL : call(method, name, plain, args, nargs, names);
+    if (result != NULL && result == plain) {
+        /* astype(copy=False), byteswap(inplace=True): the array itself. */
+        Py_SETREF(result, Py_NewRef(self));
+    }
+    Py_XDECREF(plain);
+    return fault_checked(result);
+}
+
+static PyObject *
+unless_lost(PyObject *self, PyObject *result)
+{
+    if (result != NULL && array_refuse_lost(self, "read") < 0) {
+        Py_CLEAR(result);
+    }
+    return fault_checked(result);
+}
+
+static PyObject *
+call_copying(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *names)
+{
+    return unless_lost(self, call_taking(method, name, self, args, nargs, names));
+}
+
+static PyObject *
+call_viewing(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *names)
+{
+    if (array_refuse_closed(self, "read") < 0) {
+        return NULL;
+    }
+    return fault_checked(array_plain_unless_view(call(method, name, self, args, nargs, names)));
+}
+
+static PyObject *
+call_using(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+           PyObject *names)
+{
+    if (array_refuse_closed(self, "read") < 0) {
+        return NULL;
+    }
+    return unless_lost(self, call(method, name, self, args, nargs, names));
+}
+
+#define DEFINE_METHOD(name, how)                                                                      \
+    PyObject *method_##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names) \
+    {                                                                                                 \
+        static PyObject *method;                                                                      \
+        return how(&method, #name, self, args, nargs, names);                                         \
+    }
+#define DEFINE_COPYING(name) DEFINE_METHOD(name, call_copying)
+#define DEFINE_TAKING(name) DEFINE_METHOD(name, call_taking)
+#define DEFINE_VIEWING(name) DEFINE_METHOD(name, call_viewing)
+#define DEFINE_USING(name) DEFINE_METHOD(name, call_using)
+
+ARRAY_METHODS(DEFINE_COPYING, DEFINE_TAKING, DEFINE_VIEWING, DEFINE_USING)

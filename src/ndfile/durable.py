@@ -1,0 +1,85 @@
+"""Making names and bytes survive: folders on the disk, and memory that its own file no longer takes."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ndfile._core import Mapping
+
+__all__ = ["save_memory", "sync_folder"]
+
+# Large enough for the device's speed, small beside any memory.
+BLOCK_NBYTES = 8 << 20
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Put the folder's entry for a file on the disk."""
+    fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def save_memory(mapping: Mapping, path: str | os.PathLike[str]) -> int:
+    """Write a new file as the mapping has it: its bytes at their offset, behind those of the old file.
+
+    Returns how many of the mapping's bytes could be had; the rest is zeros. Removes the file if anything fails.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        _copy_head(mapping, fd)
+        saved = _copy_memory(mapping, fd)
+        os.fsync(fd)
+        sync_folder(path)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+    return saved
+
+
+def _copy_head(mapping: Mapping, fd: int) -> None:
+    if mapping.offset == 0 or mapping.filename is None:
+        return
+    with open(mapping.filename, "rb") as old:
+        for start in range(0, mapping.offset, BLOCK_NBYTES):
+            _write(fd, old.read(min(BLOCK_NBYTES, mapping.offset - start)), start)
+
+
+def _copy_memory(mapping: Mapping, fd: int) -> int:
+    os.ftruncate(fd, mapping.offset + len(mapping))
+    saved = 0
+    with memoryview(mapping) as memory:
+        for start in range(0, len(mapping), BLOCK_NBYTES):
+            block = memory[start : start + BLOCK_NBYTES]
+            saved += _copy_block(block, fd, mapping.offset + start)
+    return saved
+
+
+def _copy_block(block: memoryview, fd: int, offset: int) -> int:
+    # The kernel answers a lost page with EFAULT, without a signal: then what can be had is found page by page.
+    if _write(fd, block, offset):
+        return len(block)
+    pages = range(0, len(block), mmap.PAGESIZE)
+    return sum(len(page) for start in pages if _write(fd, page := block[start : start + mmap.PAGESIZE], offset + start))
+
+
+def _write(fd: int, data: memoryview | bytes, offset: int) -> bool:
+    """Write all of it, and tell whether the memory could be read."""
+    view = memoryview(data)
+    while view:
+        try:
+            written = os.pwrite(fd, view, offset)
+        except OSError as error:
+            if error.errno == errno.EFAULT:
+                return False
+            raise
+        view = view[written:]
+        offset += written
+    return True

@@ -1,0 +1,122 @@
+"""Fixtures that every test may use, and the check that follows every test."""
+
+import collections
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+import ndfile as nf
+
+_REPORT = pytest.StashKey[pytest.TestReport]()
+
+
+def pytest_collection_finish(session):
+    # What the imports left is no test's garbage: leaving it out makes the collection after each test cheap.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.stash[_REPORT] = report
+    return report
+
+
+def _descriptors():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            yield int(name), os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue  # the descriptor of the listing itself
+
+
+def _maps_of_temporary_files():
+    folder = os.path.realpath(tempfile.gettempdir()) + os.sep
+    with open("/proc/self/maps") as maps:
+        return [line.split(None, 5)[5].strip() for line in maps if folder in line]
+
+
+def _resources():
+    return collections.Counter([*_descriptors(), *_maps_of_temporary_files(), *threading.enumerate()])
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks(request):
+    """Prove after every test that it left no descriptor, no mapping of a temporary file and no thread."""
+    before = _resources()
+    yield
+    report = request.node.stash.get(_REPORT, None)
+    if report is None or not report.passed:
+        return  # a failed test's traceback keeps its arrays
+    gc.collect()
+    leaked = _resources() - before
+    assert not leaked
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A name for a file that does not exist yet."""
+    return str(tmp_path / "x.dat")
+
+
+@pytest.fixture
+def file_of(path):
+    """A function that writes bytes to a file and gives its path."""
+
+    def write(content):
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def numbers():
+    """The values that are in `numbers_file`: float32, (3, 4)."""
+    return np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+@pytest.fixture
+def numbers_file(file_of, numbers):
+    return file_of(numbers.tobytes())
+
+
+@pytest.fixture
+def array(request, numbers_file):
+    """The numbers, mapped with mode 'r+'. pytest holds it too, so a test of close() opens its own."""
+    yield nf.memmap(numbers_file, np.float32, "r+", shape=(3, 4))
+    request.node.funcargs.clear()
+
+
+@pytest.fixture
+def content():
+    """A function that reads a whole file, not through a mapping."""
+
+    def read(path):
+        with open(path, "rb") as file:
+            return file.read()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """A function that runs a program in a new interpreter and fails unless it ends well."""
+
+    def run(program, *arguments):
+        command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+        return result
+
+    return run

@@ -1,0 +1,223 @@
+"""Guard and core under the thread sanitizer, in C without Python and as the extension; and the former under the others.
+
+Python and NumPy are not compiled for it, so a report counts if one of its stacks leads through the core's functions.
+"""
+
+import contextlib
+import gc
+import os
+import random
+import re
+import shutil
+import subprocess
+import sysconfig
+import threading
+import time
+
+import numpy as np
+import pytest
+from faulty import PAGE, call, record, rounds
+
+import ndfile as nf
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CORE = os.path.join(HERE, os.pardir, os.pardir, "src", "core")
+WITHOUT_PYTHON = ["guard.c", "lost.c", "mapping.c", "write_fault.c"]
+
+C_ROUNDS = rounds(full=2000, short=100)
+PYTHON_ROUNDS = rounds(full=400, short=25)
+THREADS = 8
+
+
+def compiled(target, *arguments):
+    """Compile with gcc, or skip where it or a sanitizer's library is missing."""
+    command = ["gcc", "-std=c11", "-g", "-O1", "-pthread", "-I", CORE, *arguments, "-o", str(target)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no gcc, whose sanitizers these tests use")
+    if "cannot find -l" in result.stderr or "No such file or directory" in result.stderr and "san" in result.stderr:
+        pytest.skip(f"gcc has no sanitizers here: {result.stderr.strip().splitlines()[-1]}")
+    assert result.returncode == 0, result.stderr
+    return str(target)
+
+
+def run_sanitized(*command):
+    options = "halt_on_error=0:exitcode=0:die_after_fork=0"
+    environment = {**os.environ, "TSAN_OPTIONS": options}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if "FATAL: ThreadSanitizer: unexpected memory mapping" in result.stderr:
+        # Where the kernel scatters addresses more widely than the sanitizer's shadow has room for.
+        unscattered = ["setarch", "-R", *command]
+        result = subprocess.run(unscattered, capture_output=True, text=True, check=False, env=environment)
+        if "FATAL: ThreadSanitizer" in result.stderr:
+            pytest.skip("the thread sanitizer cannot place its shadow memory on this system")
+    return result
+
+
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_the_guard_without_python_gives_a_sanitizer_nothing_to_report(tmp_path, sanitizer):
+    started = time.monotonic()
+    sources = [os.path.join(CORE, name) for name in WITHOUT_PYTHON]
+    program = compiled(
+        tmp_path / "guard", f"-fsanitize={sanitizer}", os.path.join(HERE, "guard_program.c"), *sources
+    )
+    result = run_sanitized(program, str(tmp_path), str(C_ROUNDS))
+    assert result.stderr == ""
+    assert result.returncode == 0
+    faults, mistakes = map(int, re.findall(r"\d+", result.stdout))
+    assert (faults > C_ROUNDS * THREADS, mistakes) == (True, 0)
+    record(f"sanitizer-{sanitizer.replace(',', '-')}-c", started, rounds=C_ROUNDS, faults=faults, reports=0)
+
+
+def test_a_race_on_purpose_is_reported(tmp_path):
+    """The control."""
+    sources = [os.path.join(CORE, name) for name in WITHOUT_PYTHON]
+    program = compiled(tmp_path / "guard", "-fsanitize=thread", os.path.join(HERE, "guard_program.c"), *sources)
+    assert "WARNING: ThreadSanitizer: data race" in run_sanitized(program, str(tmp_path), "1", "race").stderr
+
+
+# ---- As the extension ----
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder with the package, its core compiled for the thread sanitizer."""
+    folder = tmp_path_factory.mktemp("site")
+    ignored = shutil.ignore_patterns("_core*.so", "__pycache__")
+    shutil.copytree(os.path.dirname(nf.__file__), folder / "ndfile", ignore=ignored)
+    sources = [os.path.join(CORE, name) for name in sorted(os.listdir(CORE)) if name.endswith(".c")]
+    headers = ["-I", sysconfig.get_path("include"), "-I", np.get_include()]
+    target = folder / "ndfile" / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+    compiled(target, "-fsanitize=thread", "-fvisibility=hidden", "-shared", "-fPIC", *headers, *sources)
+    return str(folder)
+
+
+def with_sanitizer(folder):
+    library = subprocess.run(["gcc", "-print-file-name=libtsan.so"], capture_output=True, text=True, check=True).stdout
+    return {
+        "LD_PRELOAD": os.path.realpath(library.strip()),
+        "TSAN_OPTIONS": f"halt_on_error=0:exitcode=0:die_after_fork=0:log_path={folder}/report",
+    }
+
+
+def reports_of_ours(folder):
+    """The sanitizer's reports in which our functions occur."""
+    text = "".join(path.read_text() for path in folder.glob("report*"))
+    return [report for report in text.split("=" * 18) if "WARNING" in report and "/core/" in report]
+
+
+def use_all(site, folder, rounds, seed):
+    """Open, read, cut, fault, fork and close, in threads that share a few arrays."""
+    assert nf.__file__.startswith(site)
+    paths = [os.path.join(folder, f"shared{i}") for i in range(4)]
+    arrays = [None] * len(paths)
+    lock = threading.Lock()
+    counts = {}
+
+    def renew(which):
+        with open(paths[which], "wb") as file:
+            file.write(b"\1" * (16 * PAGE))
+        arrays[which] = nf.memmap(paths[which], "u1", ("r", "r+", "c")[which % 3])
+
+    def act(chance):
+        which = chance.randrange(len(arrays))
+        array = arrays[which]
+        name = chance.choice(["scalar", "sum", "view", "copy", "flush", "cut", "close", "check", "renew", "fork"])
+        try:
+            if name == "scalar":
+                array[chance.randrange(array.size)]
+            elif name == "sum":
+                array.sum()
+            elif name == "view":
+                np.asarray(array[PAGE:]).sum()
+                _ = None  # the error comes before the next line
+            elif name == "copy":
+                array.copy()
+            elif name == "flush":
+                array.flush()
+            elif name == "cut":
+                os.truncate(paths[which], chance.randrange(12) * PAGE)
+            elif name == "close":
+                array.close()
+            elif name == "check":
+                array.check()
+            elif name == "renew":
+                with lock:
+                    renew(which)
+            elif chance.randrange(10) == 0:
+                fork(array)
+        except (nf.FaultError, nf.ClosedError, nf.SizeError, FileNotFoundError) as error:
+            name = f"{name}: {type(error).__name__}"
+        counts[name] = counts.get(name, 0) + 1
+
+    def fork(array):
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                array.sum()
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    def work(number):
+        chance = random.Random(seed * 100 + number)
+        done = 0
+        while done < rounds * 10:
+            # What another thread's plain view met may reach this one between any two lines.
+            with contextlib.suppress(nf.FaultError, nf.ClosedError):
+                done += 1
+                act(chance)
+
+    for which in range(len(paths)):
+        renew(which)
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    arrays.clear()
+    gc.collect()
+    return counts
+
+
+def test_threads_that_open_fault_fork_and_close_give_the_thread_sanitizer_nothing_to_report(site, tmp_path, monkeypatch):
+    started = time.monotonic()
+    monkeypatch.syspath_prepend(site)  # `call` hands the path on
+    ended = call(use_all, site, str(tmp_path), PYTHON_ROUNDS, 1, environment=with_sanitizer(tmp_path))
+    if "unexpected memory mapping" in ended.errors:
+        pytest.skip("the thread sanitizer cannot place its shadow memory under Python on this system")
+    counts = ended.result()
+    assert any("FaultError" in name for name in counts)
+    assert any("ClosedError" in name for name in counts)
+    assert reports_of_ours(tmp_path) == []
+    record("sanitizer-thread-python", started, acts=sum(counts.values()), counts=counts, reports=0)
+
+
+RACE = """
+int shared;
+int race(void) { for (int i = 0; i < 3000000; i++) shared++; return shared; }
+"""
+
+
+def use_race(library):
+    import ctypes
+
+    race = ctypes.CDLL(library).race
+    workers = [threading.Thread(target=race) for _ in range(THREADS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def test_a_race_on_purpose_in_an_extension_is_reported(tmp_path):
+    """The control."""
+    (tmp_path / "core").mkdir()
+    source = tmp_path / "core" / "race.c"
+    source.write_text(RACE)
+    library = compiled(tmp_path / "race.so", "-fsanitize=thread", "-shared", "-fPIC", str(source))
+    ended = call(use_race, library, environment=with_sanitizer(tmp_path))
+    if "unexpected memory mapping" in ended.errors:
+        pytest.skip("the thread sanitizer cannot place its shadow memory under Python on this system")
+    ended.result()
+    assert reports_of_ours(tmp_path) != []
