@@ -34,6 +34,20 @@ nd_regular_size(int fd, int64_t *size)
 }
 
 int
+nd_open(const char *path, int flags, int *fd, int64_t *size)
+{
+    *fd = open(path, flags | O_CLOEXEC);
+    if (*fd < 0) {
+        return errno;
+    }
+    int status = nd_regular_size(*fd, size);
+    if (status != 0) {
+        close(*fd);
+    }
+    return status;
+}
+
+int
 nd_allocate(int fd, int64_t from, int64_t nbytes)
 {
     /* Not posix_fallocate(): where the file system cannot, glibc writes a byte into every block instead. */

@@ -54,6 +54,9 @@ bool nd_range_fits(size_t from, size_t nbytes, size_t size);
 /* Size in bytes of the regular file behind `fd`, -1 for a folder, pipe, socket or device. */
 int nd_regular_size(int fd, int64_t *size);
 
+/* open(2), close-on-exec, and the size as nd_regular_size has it. */
+int nd_open(const char *path, int flags, int *fd, int64_t *size);
+
 /* Reserve blocks for [from, from + nbytes) of the file, which grows to hold them. EOPNOTSUPP where the file system
  * cannot. A failure may leave the file grown: the caller undoes that. */
 int nd_allocate(int fd, int64_t from, int64_t nbytes);

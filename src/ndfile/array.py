@@ -31,7 +31,7 @@ DTypeT = TypeVar("DTypeT", bound=np.dtype[Any], covariant=True)
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 
-class memmap(ArrayBase, np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # filename may be a Path, or None
+class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ignore[misc]  # filename may be a Path, or None
     """Map an array in a file into memory.
 
     Takes what `numpy.memmap` takes and behaves as it does, and can be closed. It is an ordinary array over the file's

@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ndfile import locks
-from ndfile._core import Mapping, regular_size
+from ndfile._core import Mapping, open_file, regular_size
 from ndfile.errors import LayoutError, TruncationWarning
 from ndfile.replacement import CANNOT_REPLACE, Draft, Place
 from ndfile.space import reserve, restore
@@ -99,10 +99,9 @@ class File:
         try:
             self.name = _absolute_name(source)
             if is_path and options is PLAIN and mode != "w+":
-                self.fd = fd = os.open(source, FLAGS[mode])
-                self.size = size = regular_size(fd)
-                if size < 0:
-                    raise _irregular(os.fstat(fd).st_mode, self.name)
+                self.fd, self.size = open_file(source, FLAGS[mode])
+                if self.size < 0:
+                    raise _irregular(os.fstat(self.fd).st_mode, self.name)
             else:
                 self._source = source
                 self._find()

@@ -1,4 +1,4 @@
-"""Small disks of a test's own, programs to run on them, and how often: what the fault campaigns share.
+"""Small disks of a test's own, to be filled, cut and broken.
 
 A disk is a file system in memory or on a loop device. Both need root and a system that permits mounts; where they
 cannot be had the test is skipped and says why. They are taken down on the way out, whatever happened.
@@ -6,43 +6,13 @@ cannot be had the test is skipped and says why. They are taken down on the way o
 
 import contextlib
 import errno
-import json
 import os
 import subprocess
-import sys
-import textwrap
 
 import pytest
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGESIZE")
-
-
-def rounds(*, short, full):
-    """How often a campaign goes round: the short number in `make test`, the full one in `make faults`."""
-    return full if os.environ.get("NDFILE_ROUNDS_SCALE") == "full" else short
-
-
-def record(campaign, **figures):
-    """Write a campaign's figures to the folder for results, if it went its full length and there is one."""
-    folder = os.environ.get("NDFILE_FAULT_RESULTS")
-    if folder and os.environ.get("NDFILE_ROUNDS_SCALE") == "full":
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, f"{campaign}.json"), "w") as file:
-            json.dump(figures, file, indent=1)
-
-
-def python(program, *arguments, **environment):
-    """Run a program in a new interpreter, and give how it ended."""
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
-
-
-def answer_of(program, *arguments, **environment):
-    """Run a program that must end well, and give the JSON in the last line that it printed."""
-    result = python(program, *arguments, **environment)
-    assert result.returncode == 0, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def _try(*command):

@@ -5,13 +5,19 @@ front of these once the file system is mounted: the kernel answers EIO for them,
 """
 
 import contextlib
+import ctypes
 import os
 import random
+import time
 
+import numpy as np
 import pytest
-from devices import PAGE, answer_of, make_image, mounted, move_page, python, record, rounds
+from devices import PAGE, make_image, mounted, move_page
+from faulty import call, record, rounds
 
-PLACEMENTS = rounds(short=12, full=100)
+import ndfile as nf
+
+PLACEMENTS = rounds(full=100, short=12)
 
 PAGES = 64
 BLOCKS = 2048
@@ -39,6 +45,7 @@ class Disk:
 @pytest.fixture
 def disk(image, tmp_path):
     """A function that gives a context: a mounted disk on which some pages are going to be bad."""
+
     @contextlib.contextmanager
     def mount(bad):
         copy = tmp_path / "disk.image"
@@ -51,74 +58,73 @@ def disk(image, tmp_path):
     return mount
 
 
-READ = """
-import ctypes, json, os, sys
-import numpy as np
-import ndfile as nf
+# ---- Ways to use an array whose first bad page begins at `start` ----
 
-PAGE, PAGES = 4096, 64
-path, image, size, mode, way = sys.argv[1:6]
-bad = json.loads(sys.argv[6])
-array = nf.memmap(path, "u1", mode)
-os.truncate(image, int(size))
-first = min(bad)
-faults = {}
 
-def note(name, call):
-    try:
-        call()
-    except nf.FaultError as error:
-        faults[name] = error.cause, error.errno, str(error.path), error.offset // PAGE
-    else:
-        faults[name] = "missed"
+def scalar(array, start):
+    array[start + 77]
 
-def scalar():
-    array[first * PAGE + 77]
 
-def total():
+def total(array, start):
     array.sum()
 
-def copy():
+
+def copy(array, start):
     array.copy()
 
-def fancy():
+
+def fancy(array, start):
     array[np.arange(0, PAGES * PAGE, PAGE)]
 
-def plain_view():
-    plain = np.asarray(array)
-    plain[first * PAGE + 77]
+
+def plain_view(array, start):
+    np.asarray(array)[start + 77]
     _ = None  # the error comes before the next line
 
-def memory():
+
+def memory(array, start):
     ctypes.string_at(array.ctypes.data, PAGES * PAGE)
     _ = None  # as above
 
-def store():
-    array[first * PAGE + 77] = 1
 
-# The pages before the bad one are as they were, whether they were read before the fault or after it.
-good = [page for page in range(PAGES) if page not in bad]
-before = [int(array[page * PAGE + 9]) for page in good[::2] if page < first]
-note(way, globals()[way])
-wrong, given_up = [], []
-for page in good:
+def store(array, start):
+    array[start + 77] = 1
+
+
+READING = [scalar, total, copy, fancy, plain_view, memory]
+WAYS = [(mode, way.__name__) for way in READING for mode in ("r", "r+", "c")] + [("r+", "store"), ("c", "store")]
+
+
+def fault_of(act, *arguments):
+    """What an act is told, or None."""
     try:
-        if array[page * PAGE : (page + 1) * PAGE].tolist() != [page + 1] * PAGE:
-            wrong.append(page)
-    except nf.FaultError:
-        given_up.append(page)
-note("again", scalar)
-note("check", array.check)
-if mode == "r+":
-    note("flush", array.flush)
-    note("close", array.close)
-else:
-    array.close()
-print(json.dumps({"faults": faults, "before": before, "wrong": wrong, "given_up": given_up}))
-"""
+        act(*arguments)
+    except nf.FaultError as error:
+        return [error.cause, error.errno, str(error.path), error.offset // PAGE]
 
-READING = ["scalar", "total", "copy", "fancy", "plain_view", "memory"]
-WAYS = [(mode, way) for way in READING for mode in ("r", "r+", "c")] + [("r+", "store"), ("c", "store")]
+
+def use(path, image, size, mode, way, bad):
+    """Use an array in which some pages are bad: what is told, and which good pages are wrong or given up."""
+    array = nf.memmap(path, "u1", mode)
+    os.truncate(image, size)
+    start, good = min(bad) * PAGE, [page for page in range(PAGES) if page not in bad]
+    # Some good pages are read before the fault, the others after it.
+    wrong = [page for page in good[::2] if page < min(bad) and array[page * PAGE + 9] != page + 1]
+    told = {way: fault_of(globals()[way], array, start), "again": fault_of(scalar, array, start)}
+    given_up = []
+    for page in good:
+        try:
+            if array[page * PAGE : (page + 1) * PAGE].tolist() != [page + 1] * PAGE:
+                wrong.append(page)
+        except nf.FaultError:
+            given_up.append(page)
+    told["check"] = fault_of(array.check)
+    if mode == "r+":
+        told["flush"] = fault_of(array.flush)
+        told["close"] = fault_of(array.close)
+    else:
+        array.close()
+    return {"told": told, "wrong": wrong, "given_up": given_up}
 
 
 def placements():
@@ -135,67 +141,64 @@ def is_behind_a_run(page, bad):
 
 
 def test_a_block_that_cannot_be_read_is_a_fault_error_that_names_the_page(disk):
-    anyhow = random.Random(2)
-    ways = [*WAYS]
-    anyhow.shuffle(ways)
+    started = time.monotonic()
+    ways = random.Random(2).sample(WAYS, len(WAYS))
     for number, bad in zip(range(PLACEMENTS), placements(), strict=False):
         mode, way = ways[number % len(ways)]
         with disk(bad) as bench:
-            seen = answer_of(READ, bench.path, bench.image, bench.size, mode, way, bad)
-        expected = ["read failed", 5, bench.path, bad[0]]
+            seen = call(use, bench.path, bench.image, bench.size, mode, way, bad).result()
         where = f"bad pages {bad}, mode {mode}, {way}"
-        assert {name: fault for name, fault in seen["faults"].items() if fault != expected} == {}, where
-        assert seen["before"] == [page + 1 for page in range(PAGES) if page not in bad][: len(seen["before"]) * 2 : 2]
+        expected = dict.fromkeys(seen["told"], ["read failed", 5, bench.path, bad[0]])
+        assert seen["told"] == expected, where
         assert seen["wrong"] == [], where
         assert [page for page in seen["given_up"] if not is_behind_a_run(page, bad)] == [], where
-    record("read-error", placements=PLACEMENTS, deaths=0, missed=0, ways=len(WAYS))
+    record("read-error", started, placements=PLACEMENTS, ways=len(WAYS), deaths=0, missed=0)
+
+
+def rescue(path, image, size, new):
+    array = nf.memmap(path, "u1", "r")
+    os.truncate(image, size)
+    saved = array.rescue(new)
+    array.close()
+    return saved
 
 
 def test_the_pages_that_can_be_read_are_rescued(disk, tmp_path):
-    program = """
-    import json, os, sys
-    import ndfile as nf
-    array = nf.memmap(sys.argv[1], "u1", "r")
-    os.truncate(sys.argv[2], int(sys.argv[3]))
-    print(json.dumps(array.rescue(sys.argv[4])))
-    array.close()
-    """
     bad = [3, 4, 60]
     with disk(bad) as bench:
-        saved = answer_of(program, bench.path, bench.image, bench.size, tmp_path / "saved")
+        saved = call(rescue, bench.path, bench.image, bench.size, str(tmp_path / "saved")).result()
     expected = b"".join(bytes(PAGE) if page in bad else bytes([page + 1]) * PAGE for page in range(PAGES))
     assert saved == (PAGES - len(bad)) * PAGE
     assert (tmp_path / "saved").read_bytes() == expected
 
 
+def sum_like_numpy(path, image, size, mode):
+    array = np.memmap(path, "u1", mode)
+    os.truncate(image, size)
+    array.sum()
+
+
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
 def test_numpy_dies_where_a_block_cannot_be_read(disk, mode):
     """The control."""
-    program = """
-    import os, sys
-    import numpy as np
-    array = np.memmap(sys.argv[1], "u1", sys.argv[4])
-    os.truncate(sys.argv[2], int(sys.argv[3]))
-    array.sum()
-    """
     with disk([9]) as bench:
-        assert python(program, bench.path, bench.image, bench.size, mode).returncode == -7
+        assert call(sum_like_numpy, bench.path, bench.image, bench.size, mode).how == "SIGBUS"
+
+
+def pages_that_fail(path, image, size):
+    fd = os.open(path, os.O_RDONLY)
+    os.truncate(image, size)
+    failed = []
+    for page in range(PAGES):
+        try:
+            assert os.pread(fd, PAGE, page * PAGE) == bytes([page + 1]) * PAGE
+        except OSError as error:
+            failed.append([page, error.errno])
+    os.close(fd)
+    return failed
 
 
 def test_the_device_reads_all_blocks_but_the_bad_ones(disk):
     """The control of the method: the kernel itself says EIO for the bad pages, and for no other."""
-    program = """
-    import json, os, sys
-    fd = os.open(sys.argv[1], os.O_RDONLY)
-    os.truncate(sys.argv[2], int(sys.argv[3]))
-    bad = []
-    for page in range(64):
-        try:
-            assert os.pread(fd, 4096, page * 4096) == bytes([page + 1]) * 4096
-        except OSError as error:
-            bad.append([page, error.errno])
-    print(json.dumps(bad))
-    """
     with disk([5, 40]) as bench:
-        assert answer_of(program, bench.path, bench.image, bench.size) == [[5, 5], [40, 5]]
-        assert os.path.getsize(bench.path) == PAGES * PAGE
+        assert call(pages_that_fail, bench.path, bench.image, bench.size).result() == [[5, 5], [40, 5]]

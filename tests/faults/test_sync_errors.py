@@ -9,12 +9,16 @@ import contextlib
 import errno
 import os
 import re
+import time
 
 import numpy as np
 import pytest
-from devices import MIB, PAGE, answer_of, bytes_of, loop_disk, memory_disk, rounds
+from devices import MIB, PAGE, bytes_of, loop_disk, memory_disk
+from faulty import call, record, rounds
 
 import ndfile as nf
+
+ROUNDS = rounds(full=50, short=3)
 
 
 @contextlib.contextmanager
@@ -130,7 +134,7 @@ def test_an_array_that_is_opened_again_on_a_disk_with_space_saves_what_it_says(t
 
 def test_no_flush_succeeds_after_threads_that_flushed_together_met_a_failure(thin_disk):
     """The system tells one of several callers; the array tells everybody who asks afterwards."""
-    failures = []
+    started, failures = time.monotonic(), []
 
     def flush(array):
         try:
@@ -138,7 +142,7 @@ def test_no_flush_succeeds_after_threads_that_flushed_together_met_a_failure(thi
         except OSError as error:
             failures.append(error)
 
-    for number in range(rounds(short=3, full=20)):
+    for number in range(ROUNDS):
         array = nf.memmap(os.path.join(thin_disk, "x.dat"), "u4", "w+", shape=2 * MIB)
         array[:] = number
         parts = [array[start : start + MIB // 4] for start in range(0, 2 * MIB, MIB // 4)]
@@ -149,6 +153,7 @@ def test_no_flush_succeeds_after_threads_that_flushed_together_met_a_failure(thi
         assert failures
         assert said == [True, True, True]
         failures.clear()
+    record("thin-disk-flushes", started, rounds=ROUNDS, silent=0)
 
 
 def refuses(act):
@@ -159,13 +164,9 @@ def refuses(act):
     return False
 
 
-def test_numpy_says_that_bytes_are_saved_which_are_gone(thin_disk):
-    """The control."""
-    program = """
-    import json, os, sys
-    import numpy as np
-    array = np.memmap(sys.argv[1], "u4", "w+", shape=4 << 20)
-    array[:] = np.arange(4 << 20)
+def flush_like_numpy(path):
+    array = np.memmap(path, "u4", "w+", shape=4 * MIB)
+    array[:] = np.arange(4 * MIB)
     said = []
     for _ in range(4):
         try:
@@ -173,16 +174,16 @@ def test_numpy_says_that_bytes_are_saved_which_are_gone(thin_disk):
             said.append("success")
         except OSError as error:
             said.append(error.errno)
-    fd = os.open(sys.argv[1], os.O_RDONLY)
     del array
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     try:
-        data = b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
+        return said, on_the_disk(path) == np.arange(4 * MIB, dtype="u4").tobytes()
     except OSError:
-        data = b""
-    print(json.dumps([said, data == np.arange(4 << 20, dtype="u4").tobytes()]))
-    """
-    said, is_saved = answer_of(program, os.path.join(thin_disk, "x.dat"))
+        return said, False
+
+
+def test_numpy_says_that_bytes_are_saved_which_are_gone(thin_disk):
+    """The control."""
+    said, is_saved = call(flush_like_numpy, os.path.join(thin_disk, "x.dat")).result()
     assert said[0] != "success"
     assert said[-1] == "success"
     assert not is_saved
@@ -190,48 +191,40 @@ def test_numpy_says_that_bytes_are_saved_which_are_gone(thin_disk):
 
 # ---- How much a flush writes ----
 
-FLUSH_PARTS = """
-import json, sys
-import numpy as np
-import ndfile as nf
 
-PAGE, PAGES = 4096, 64
-
-def dirty_pages():
+def dirty_pages(array):
+    """How many pages under an array the disk does not have yet."""
     kib, is_ours = 0, False
     with open("/proc/self/smaps") as smaps:
         for line in smaps:
-            if "-" in line.split()[0]:
-                low, high = (int(end, 16) for end in line.split()[0].split("-"))
+            name, *rest = line.split()
+            if "-" in name:
+                low, high = (int(end, 16) for end in name.split("-"))
                 is_ours = low < array.ctypes.data + array.nbytes and high > array.ctypes.data
-            elif is_ours and line.split()[0] in ("Shared_Dirty:", "Private_Dirty:"):
-                kib += int(line.split()[1])
-    return kib // 4
-
-array = nf.memmap(sys.argv[1], "u1", "w+", shape=PAGES * PAGE)
-array[:] = 1
-seen = [dirty_pages()]
-array[3 * PAGE + 5 : 5 * PAGE + 1].flush()
-seen.append(dirty_pages())
-array[7 * PAGE + 1 : 7 * PAGE + 2].flush()
-seen.append(dirty_pages())
-array.reshape(PAGES, PAGE)[20:30].flush()
-seen.append(dirty_pages())
-array[::-1][:PAGE].flush()
-seen.append(dirty_pages())
-array[10:10].flush()
-seen.append(dirty_pages())
-array.flush()
-seen.append(dirty_pages())
-array.close()
-print(json.dumps(seen))
-"""
+            elif is_ours and name in ("Shared_Dirty:", "Private_Dirty:"):
+                kib += int(rest[0])
+    return kib * 1024 // PAGE
 
 
 def test_a_slice_flushes_the_pages_that_it_touches_and_no_other(tmp_path):
-    with loop_disk(tmp_path / "disk", tmp_path / "image", 16 * MIB) as disk:
-        seen = answer_of(FLUSH_PARTS, os.path.join(disk, "x.dat"))
-    assert seen == [64, 61, 60, 50, 49, 49, 0]
+    with (
+        loop_disk(tmp_path / "disk", tmp_path / "image", 16 * MIB) as disk,
+        nf.memmap(os.path.join(disk, "x.dat"), "u1", "w+", shape=64 * PAGE) as array,
+    ):
+        array[:] = 1
+        left = [dirty_pages(array)]
+        for part in (
+            array[3 * PAGE + 5 : 5 * PAGE + 1],
+            array[7 * PAGE + 1 : 7 * PAGE + 2],
+            array.reshape(64, PAGE)[20:30],
+            array[::-1][:PAGE],
+            array[10:10],
+            array,
+        ):
+            part.flush()
+            left.append(dirty_pages(array))
+        del part
+    assert left == [64, 61, 60, 50, 49, 49, 0]
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])

@@ -59,9 +59,7 @@ def run_sanitized(*command):
 def test_the_guard_without_python_gives_a_sanitizer_nothing_to_report(tmp_path, sanitizer):
     started = time.monotonic()
     sources = [os.path.join(CORE, name) for name in WITHOUT_PYTHON]
-    program = compiled(
-        tmp_path / "guard", f"-fsanitize={sanitizer}", os.path.join(HERE, "guard_program.c"), *sources
-    )
+    program = compiled(tmp_path / "guard", f"-fsanitize={sanitizer}", os.path.join(HERE, "guard_program.c"), *sources)
     result = run_sanitized(program, str(tmp_path), str(C_ROUNDS))
     assert result.stderr == ""
     assert result.returncode == 0
@@ -104,7 +102,13 @@ def with_sanitizer(folder):
 def reports_of_ours(folder):
     """The sanitizer's reports in which our functions occur."""
     text = "".join(path.read_text() for path in folder.glob("report*"))
-    return [report for report in text.split("=" * 18) if "WARNING" in report and "/core/" in report]
+    reports = [report for report in text.split("=" * 18) if "WARNING" in report and "/core/" in report]
+    return [report for report in reports if not is_intended(report)]
+
+
+def is_intended(report):
+    """Pages are replaced under threads that read them: that is what losing a page means. They are told."""
+    return re.search(r"#0 mmap .*\n *#1 mmap .*\n *#2 lose |#0 mmap .*\n *#1 lose ", report) is not None
 
 
 def use_all(site, folder, rounds, seed):
@@ -113,7 +117,7 @@ def use_all(site, folder, rounds, seed):
     paths = [os.path.join(folder, f"shared{i}") for i in range(4)]
     arrays = [None] * len(paths)
     lock = threading.Lock()
-    counts = {}
+    counts, strange = {}, []
 
     def renew(which):
         with open(paths[which], "wb") as file:
@@ -163,10 +167,13 @@ def use_all(site, folder, rounds, seed):
         chance = random.Random(seed * 100 + number)
         done = 0
         while done < rounds * 10:
-            # What another thread's plain view met may reach this one between any two lines.
-            with contextlib.suppress(nf.FaultError, nf.ClosedError):
-                done += 1
+            done += 1
+            try:
                 act(chance)
+            except (nf.FaultError, nf.ClosedError):
+                pass  # raised between two lines, for a plain view
+            except Exception as error:
+                strange.append(repr(error))
 
     for which in range(len(paths)):
         renew(which)
@@ -177,16 +184,19 @@ def use_all(site, folder, rounds, seed):
         worker.join()
     arrays.clear()
     gc.collect()
-    return counts
+    return counts, strange
 
 
-def test_threads_that_open_fault_fork_and_close_give_the_thread_sanitizer_nothing_to_report(site, tmp_path, monkeypatch):
+def test_threads_that_open_fault_fork_and_close_give_the_thread_sanitizer_nothing_to_report(
+    site, tmp_path, monkeypatch
+):
     started = time.monotonic()
     monkeypatch.syspath_prepend(site)  # `call` hands the path on
     ended = call(use_all, site, str(tmp_path), PYTHON_ROUNDS, 1, environment=with_sanitizer(tmp_path))
     if "unexpected memory mapping" in ended.errors:
         pytest.skip("the thread sanitizer cannot place its shadow memory under Python on this system")
-    counts = ended.result()
+    counts, strange = ended.result()
+    assert set(strange) == set()
     assert any("FaultError" in name for name in counts)
     assert any("ClosedError" in name for name in counts)
     assert reports_of_ours(tmp_path) == []
@@ -194,7 +204,7 @@ def test_threads_that_open_fault_fork_and_close_give_the_thread_sanitizer_nothin
 
 
 RACE = """
-int shared;
+volatile int shared;
 int race(void) { for (int i = 0; i < 3000000; i++) shared++; return shared; }
 """
 
