@@ -134,15 +134,35 @@ array_getbuffer(PyObject *self, Py_buffer *view, int flags)
     return PyArray_Type.tp_as_buffer->bf_getbuffer(self, view, flags);
 }
 
+/* The argument `return_scalar`, the third or by name; -1 with an exception for arguments that make no sense. */
+static int
+wants_scalar(PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+    PyObject *wanted = nargs == 3 ? args[2] : Py_False;
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    for (Py_ssize_t i = 0; i < named; i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        if (PyUnicode_CompareWithASCIIString(name, "return_scalar") == 0 && nargs < 3) {
+            wanted = args[nargs + i];
+        }
+        else if (PyUnicode_CompareWithASCIIString(name, "context") != 0 || nargs > 1) {
+            PyErr_Format(PyExc_TypeError, "__array_wrap__() does not take %R here", name);
+            return -1;
+        }
+    }
+    if (nargs < 1 || nargs > 3 || !PyArray_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "__array_wrap__(array, context=None, return_scalar=False) takes an array");
+        return -1;
+    }
+    return PyObject_IsTrue(wanted);
+}
+
 /* NumPy asks the class of a ufunc's inputs what its result should be. */
 static PyObject *
-array_wrap(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+array_wrap(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-    if (nargs < 1 || nargs > 3 || !PyArray_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "__array_wrap__(array, context=None, return_scalar=False, /) takes an array");
-        return NULL;
-    }
-    if (array_refuse_closed(self, "read") < 0 || array_refuse_lost(self, "read") < 0) {
+    int return_scalar = wants_scalar(args, nargs, names);
+    if (return_scalar < 0 || array_refuse_closed(self, "read") < 0 || array_refuse_lost(self, "read") < 0) {
         return NULL;
     }
     PyObject *result = args[0];
@@ -151,10 +171,6 @@ array_wrap(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     }
     if (!array_gives_plain_results(Py_TYPE(self))) {
         return PyObject_CallMethod((PyObject *)&PyArray_Type, "__array_wrap__", "OO", self, result);
-    }
-    int return_scalar = nargs == 3 ? PyObject_IsTrue(args[2]) : 0;
-    if (return_scalar < 0) {
-        return NULL;
     }
     PyObject *plain = PyArray_CheckExact(result) ? Py_NewRef(result) : array_as_plain(result);
     /* PyArray_Return makes a scalar of an array without dimensions and takes our reference. */
@@ -350,13 +366,46 @@ array_get_closed(PyObject *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(mapping != NULL && mapping->closed);
 }
 
+/* An iterator over a plain view: what is taken from it is plain. */
+static PyObject *
+array_get_flat(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *plain = array_gives_plain_results(Py_TYPE(self)) ? array_as_plain(self) : Py_NewRef(self);
+    PyObject *flat = plain == NULL ? NULL : PyArray_IterNew(plain);
+    Py_XDECREF(plain);
+    return flat;
+}
+
+/* A view for complex items, and a new array of zeros for others. */
+static PyObject *
+array_get_imag(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *inherited = PyObject_GetAttrString((PyObject *)&PyArray_Type, "imag");
+    if (inherited == NULL) {
+        return NULL;
+    }
+    PyObject *imag = Py_TYPE(inherited)->tp_descr_get(inherited, self, (PyObject *)Py_TYPE(self));
+    Py_DECREF(inherited);
+    return array_plain_unless_view(imag);
+}
+
+/* Set ndarray's attribute of the name in `closure`. */
+static int
+array_set_inherited(PyObject *self, PyObject *value, void *closure)
+{
+    PyObject *inherited = PyObject_GetAttrString((PyObject *)&PyArray_Type, closure);
+    int status = inherited == NULL ? -1 : Py_TYPE(inherited)->tp_descr_set(inherited, self, value);
+    Py_XDECREF(inherited);
+    return status;
+}
+
 /* Casts through void (*)(void), which the compiler takes as a deliberate change of signature. */
 #define METHOD_POINTER(function) ((PyCFunction)(void (*)(void))(function))
 #define OPERATOR_SLOT(slot) {Py_##slot, operator_##slot},
 #define METHOD_ENTRY(name) {#name, METHOD_POINTER(method_##name), METH_FASTCALL | METH_KEYWORDS, NULL},
 
 static PyMethodDef array_methods[] = {
-    {"__array_wrap__", METHOD_POINTER(array_wrap), METH_FASTCALL, NULL},
+    {"__array_wrap__", METHOD_POINTER(array_wrap), METH_FASTCALL | METH_KEYWORDS, NULL},
     {"__enter__", array_enter, METH_NOARGS, NULL},
     {"__exit__", METHOD_POINTER(array_exit), METH_FASTCALL, NULL},
     {"_from_mapping", METHOD_POINTER(array_from_mapping), METH_FASTCALL | METH_CLASS, array_from_mapping_doc},
@@ -375,6 +424,8 @@ static PyGetSetDef array_getset[] = {
     {"offset", array_get_offset, NULL, PyDoc_STR("Where in the file the opened array starts, in bytes, or None."),
      NULL},
     {"closed", array_get_closed, NULL, PyDoc_STR("True after close()."), NULL},
+    {"flat", array_get_flat, array_set_inherited, PyDoc_STR("A 1-D iterator over the array."), "flat"},
+    {"imag", array_get_imag, array_set_inherited, PyDoc_STR("The imaginary part of the array."), "imag"},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

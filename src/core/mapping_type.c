@@ -34,6 +34,9 @@ mapping_raise_errno(MappingObject *self, int status)
 static int
 access_of(const char *mode, nd_access *access)
 {
+    if (mode == NULL) {
+        return -1;
+    }
     if (strcmp(mode, "r") == 0) {
         *access = ND_READ;
     }

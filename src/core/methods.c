@@ -4,24 +4,28 @@
 #include "array.h"
 #include "fault_error.h"
 
-enum { MOST_ARGUMENTS = 32 };
-
 /* Call ndarray's method on `self`, and keep the method for the next time: ndarray lives as long as the process. */
 static PyObject *
 call(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-    Py_ssize_t total = nargs + (names == NULL ? 0 : PyTuple_GET_SIZE(names));
-    if (total >= MOST_ARGUMENTS) {
-        return PyErr_Format(PyExc_TypeError, "%s() does not take %zd arguments", name, total);
-    }
     if (*method == NULL && (*method = PyObject_GetAttrString((PyObject *)&PyArray_Type, name)) == NULL) {
         return NULL;
     }
-    PyObject *stack[MOST_ARGUMENTS] = {self};
+    enum { USUAL_ARGUMENTS = 16 };
+    PyObject *usual[USUAL_ARGUMENTS + 1], **stack = usual;
+    Py_ssize_t total = nargs + (names == NULL ? 0 : PyTuple_GET_SIZE(names));
+    if (total > USUAL_ARGUMENTS && (stack = PyMem_New(PyObject *, total + 1)) == NULL) {
+        return PyErr_NoMemory();
+    }
+    stack[0] = self;
     for (Py_ssize_t i = 0; i < total; i++) {
         stack[i + 1] = args[i];
     }
-    return PyObject_Vectorcall(*method, stack, (size_t)(nargs + 1), names);
+    PyObject *result = PyObject_Vectorcall(*method, stack, (size_t)(nargs + 1), names);
+    if (stack != usual) {
+        PyMem_Free(stack);
+    }
+    return result;
 }
 
 /* What is made from a plain array is plain. */

@@ -24,6 +24,7 @@
     COPYING(dot)                                       \
     COPYING(flatten)                                   \
     COPYING(repeat)                                    \
+    COPYING(round)                                     \
     TAKING(compress)                                   \
     TAKING(take)                                       \
     VIEWING(ravel)                                     \

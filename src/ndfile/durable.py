@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ __all__ = ["save_memory", "sync_folder"]
 
 # Large enough for the device's speed, small beside any memory.
 BLOCK_NBYTES = 8 << 20
+
+PAGE_NBYTES = os.sysconf("SC_PAGESIZE")
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:
@@ -66,8 +67,8 @@ def _copy_block(block: memoryview, fd: int, offset: int) -> int:
     # The kernel answers a lost page with EFAULT, without a signal: then what can be had is found page by page.
     if _write(fd, block, offset):
         return len(block)
-    pages = range(0, len(block), mmap.PAGESIZE)
-    return sum(len(page) for start in pages if _write(fd, page := block[start : start + mmap.PAGESIZE], offset + start))
+    pages = range(0, len(block), PAGE_NBYTES)
+    return sum(len(page) for start in pages if _write(fd, page := block[start : start + PAGE_NBYTES], offset + start))
 
 
 def _write(fd: int, data: memoryview | bytes, offset: int) -> bool:

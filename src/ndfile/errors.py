@@ -24,6 +24,10 @@ from errno import EAGAIN, EIO, ENODATA, ENOSPC
 __all__ = ["ClosedError", "LayoutError", "LockedError", "NdfileError", "SizeError", "TruncationWarning"]
 
 
+def _quoted(path: object) -> str:
+    return "a file without a name" if path is None else repr(str(path))
+
+
 class NdfileError(Exception):
     """Base of the errors below. The constructor's arguments are the facts, in the order of `facts`."""
 
@@ -69,7 +73,7 @@ class SizeError(NdfileError, ValueError):
 
     Attributes
     ----------
-    path : str
+    path : str, pathlib.Path or None
         The file.
     array : str
         dtype and shape of the array, as far as they were given.
@@ -84,7 +88,7 @@ class SizeError(NdfileError, ValueError):
     """
 
     facts = ("path", "array", "offset", "needed", "size", "itemsize")
-    path: str
+    path: object
     array: str
     offset: int
     needed: int | None
@@ -93,7 +97,7 @@ class SizeError(NdfileError, ValueError):
 
     def sentence(self) -> str:
         problem, advice = self._explain()
-        return f"open {self.path!r}: {problem}. Nothing was changed. {advice}"
+        return f"open {_quoted(self.path)}: {problem}. Nothing was changed. {advice}"
 
     def _explain(self) -> tuple[str, str]:
         there = self.size - self.offset
@@ -152,7 +156,7 @@ class _AccessError(NdfileError):
         super().__init__(*facts)
 
     def _subject(self) -> str:
-        return f"{self.act} {'a file without a name' if self.path is None else repr(str(self.path))}"
+        return f"{self.act} {_quoted(self.path)}"
 
 
 class ClosedError(_AccessError, ValueError):

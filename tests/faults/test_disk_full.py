@@ -141,6 +141,23 @@ def test_each_store_on_a_full_disk_is_a_fault_error_that_names_the_page(disk, re
     record(f"disk-full-{request.node.callspec.id}", started, cycles=CYCLES, deaths=0, missed=0)
 
 
+def read_a_hole(disk, mode):
+    path = os.path.join(disk, "x.dat")
+    with open(path, "wb") as file:
+        file.truncate(SPARSE_NBYTES)
+    fill_up(disk)
+    array = nf.memmap(path, "u1", mode)
+    return fault_of(array.__getitem__, 9 * PAGE + 5)
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_a_hole_that_cannot_be_read_for_want_of_a_block_is_a_full_disk(tmp_path, mode):
+    """A tmpfs takes a block for a hole that is only read, if it is read through a map."""
+    with memory(tmp_path) as disk:
+        told = call(read_a_hole, disk, mode).result()
+    assert told == ["disk full", 28, os.path.join(disk, "x.dat"), 9]
+
+
 # ---- An array far larger than the disk ----
 
 

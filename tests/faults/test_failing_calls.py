@@ -26,7 +26,8 @@ ERRORS = [errno.EIO, errno.ENOSPC, errno.EINTR, errno.ENOMEM]
 # Of the four errors that each call fails with in full, the short form takes one after the other.
 ERRORS_EACH = rounds(full=len(ERRORS), short=1)
 
-FUNCTIONS = "msync fsync fdatasync ftruncate fallocate rename link mmap open fchmod fchown pwrite".split()
+SYNCING = ["msync", "fsync", "fdatasync"]
+FUNCTIONS = [*SYNCING, "ftruncate", "fallocate", "rename", "link", "mmap", "open", "fchmod", "fchown", "pwrite"]
 
 
 # ---- Opening ----
@@ -232,7 +233,7 @@ class Campaign:
             self.files[path] = (b"\7" * NBYTES).hex()
             if raised is not None and not is_reached:
                 note(f"raised {raised} though nothing failed")
-            is_sync = function in ("msync", "fsync", "fdatasync")
+            is_sync = function in SYNCING
             if raised is None and is_reached and is_sync and not is_made_up_for:
                 note("said that the bytes are on the disk after the call for that had failed")
             if name == "rescue":

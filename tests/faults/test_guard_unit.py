@@ -1,5 +1,6 @@
 """What the guard does, fact by fact."""
 
+import contextlib
 import ctypes
 import errno
 import gc
@@ -54,7 +55,6 @@ def test_a_write_through_a_map_that_only_reads_raises_and_changes_nothing(tmp_pa
     for _ in range(3):
         with pytest.raises(nf.ReadOnlyError) as caught:
             write(array, start, SIZE - start)
-            pytest.fail("the next line was reached")
         assert facts_of(caught.value) == ["ReadOnlyError", path, "read-only", start]
         np.testing.assert_array_equal(array, content())
         np.testing.assert_array_equal(np.fromfile(path, "u1"), content())
@@ -68,7 +68,6 @@ def test_a_write_through_a_forced_array_over_a_map_that_only_reads_raises(tmp_pa
     forced = np.ctypeslib.as_array(ctypes.cast(array.ctypes.data, ctypes.POINTER(ctypes.c_uint8)), (SIZE,))
     with pytest.raises(nf.ReadOnlyError):
         forced.fill(9)
-        pytest.fail("the next line was reached")
     np.testing.assert_array_equal(array, content())
     assert not array.flags.writeable
 
@@ -164,7 +163,6 @@ def test_writes_through_a_left_over_plain_view_raise_and_reach_no_file(tmp_path,
     for _ in range(2):
         with pytest.raises(nf.ClosedError):
             view.fill(3)
-            pytest.fail("the next line was reached")
     np.testing.assert_array_equal(np.fromfile(path, "u1"), content())
 
 
@@ -518,13 +516,10 @@ def test_a_fault_in_a_thread_that_is_not_pythons_is_raised_in_the_main_thread(tm
 def touch_in_many_threads_of_c(folder, library):
     """More threads than the guard has records: none may be kept by a thread that is gone."""
     touch = ctypes.CDLL(library).touch_in_a_thread
-    array, path = map_cut_file(folder)
+    array, _ = map_cut_file(folder)
     for _ in range(1000):
-        try:
+        with contextlib.suppress(nf.FaultError):
             touch(ctypes.c_void_p(array.ctypes.data + 2 * PAGE))
-            pass
-        except nf.FaultError:
-            pass
     other = nf.memmap(make_file(folder, "other.dat"), "u1", "r")
     os.truncate(other.filename, 2 * PAGE)
     try:
@@ -557,41 +552,39 @@ def test_an_error_in_a_worker_is_the_workers_alone(tmp_path):
     assert log == ["told"] * 20
 
 
-def test_a_traced_thread_keeps_its_tracer_and_is_told(view):
-    events, answers = [], []
+def use_under(setter, getter, wanted, folder):
+    """Meet a fault with a tracer or profiler set, and one before it is set."""
+    events = []
 
-    def tracer(frame, event, argument):
+    def watcher(frame, event, argument):
         events.append(event)
-        return tracer
+        return watcher
 
-    before = sys.gettrace()
-    sys.settrace(tracer)
-    try:
-        answers.append(last_is_a_call(view))
-        kept = sys.gettrace()
-    finally:
-        sys.settrace(before)
-    assert kept is tracer
-    assert answers == ["caught"]
-    assert {"call", "line", "exception", "return"} <= set(events)
+    array, _ = map_cut_file(folder)
+    view = np.asarray(array)
+    answers = [last_is_a_call(view)]
+    setter(watcher)
+    answers.append(last_is_a_call(view))
+    kept = getter() is watcher
+    setter(None)
+    return [answers, kept, sorted(wanted.intersection(events))]
 
 
-def test_a_profiled_thread_keeps_its_profiler_and_is_told(view):
-    events, answers = [], []
+def use_traced(folder):
+    return use_under(sys.settrace, sys.gettrace, {"call", "line", "exception", "return"}, folder)
 
-    def profiler(frame, event, argument):
-        events.append(event)
 
-    before = sys.getprofile()
-    sys.setprofile(profiler)
-    try:
-        answers.append(last_is_a_call(view))
-        kept = sys.getprofile()
-    finally:
-        sys.setprofile(before)
-    assert kept is profiler
-    assert answers == ["caught"]
-    assert "return" in events
+def use_profiled(folder):
+    return use_under(sys.setprofile, sys.getprofile, {"call", "return"}, folder)
+
+
+def test_a_traced_thread_keeps_its_tracer_and_is_told(tmp_path):
+    events = ["call", "exception", "line", "return"]
+    assert call(use_traced, str(tmp_path), timeout_s=10).result() == [["caught"] * 2, True, events]
+
+
+def test_a_profiled_thread_keeps_its_profiler_and_is_told(tmp_path):
+    assert call(use_profiled, str(tmp_path), timeout_s=10).result() == [["caught"] * 2, True, ["call", "return"]]
 
 
 def test_after_a_fault_no_tracer_is_left(view):
@@ -602,15 +595,19 @@ def test_after_a_fault_no_tracer_is_left(view):
     assert sys.gettrace() is None
 
 
+def raise_later(thread):
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(KeyboardInterrupt))
+    for _ in range(1000):
+        pass
+
+
 def test_an_asynchronous_exception_of_somebody_else_is_not_lost(tmp_path):
     array, _ = map_cut_file(tmp_path)
     with pytest.raises(nf.FaultError):
         array.sum()
     thread = ctypes.c_ulong(threading.get_ident())
     with pytest.raises(KeyboardInterrupt):
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(KeyboardInterrupt))
-        for _ in range(1000):
-            pass
+        raise_later(thread)
 
 
 # After a fault

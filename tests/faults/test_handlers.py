@@ -1,4 +1,4 @@
-"""Neighbours: whoever else handles these signals, before or after the guard, sees what a program without it would show."""
+"""Neighbours: whoever else handles these signals, before or after the guard, sees what they would see without it."""
 
 import ctypes
 import faulthandler
@@ -87,7 +87,7 @@ def set_faulthandler(folder):
 
 def set_python(folder):
     for number in SIGNALS:
-        signal.signal(number, lambda number, frame: say(f"handler of {signal.Signals(number).name}"))
+        signal.signal(number, lambda number, _: say(f"handler of {signal.Signals(number).name}"))
 
 
 def set_second(folder):

@@ -1,4 +1,4 @@
-"""Any order of open, view, close, del, gc and fork: right values while a mapping is open, ClosedError after, no crash."""
+"""Any order of open, view, close, del, gc and fork: right values while it is open, ClosedError after, no crash."""
 
 import gc
 import os
@@ -63,8 +63,7 @@ READS = [
 def outcome(read, thing):
     """What a read gives, or its error's type; raised before the next line at the latest."""
     try:
-        result = read(thing)
-        return result
+        return read(thing)
     except (nf.NdfileError, BufferError) as error:
         return type(error)
 
@@ -217,7 +216,9 @@ class Sequence:
 
     def live_on(self):
         for _ in range(STEPS):
-            self.random.choice([self.slice, self.plain_view, self.buffer, self.read, self.write, self.close, self.drop])()
+            self.random.choice(
+                [self.slice, self.plain_view, self.buffer, self.read, self.write, self.close, self.drop]
+            )()
         for holder in self.holders:
             self.check(holder)
             if is_through_class(holder):

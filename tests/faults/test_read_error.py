@@ -148,7 +148,7 @@ def test_a_block_that_cannot_be_read_is_a_fault_error_that_names_the_page(disk):
         with disk(bad) as bench:
             seen = call(use, bench.path, bench.image, bench.size, mode, way, bad).result()
         where = f"bad pages {bad}, mode {mode}, {way}"
-        expected = dict.fromkeys(seen["told"], ["read failed", 5, bench.path, bad[0]])
+        expected = {act: ["read failed", 5, bench.path, bad[0]] for act in seen["told"]}
         assert seen["told"] == expected, where
         assert seen["wrong"] == [], where
         assert [page for page in seen["given_up"] if not is_behind_a_run(page, bad)] == [], where

@@ -62,7 +62,8 @@ def test_nothing_else_of_the_package_is_public_but_its_modules():
 @pytest.mark.parametrize("name", nf.__all__)
 def test_a_public_name_has_a_docstring_of_its_own(name):
     thing = getattr(nf, name)
-    first = (vars(thing).get("__doc__") or "").strip().splitlines()
+    own = vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__
+    first = (own or "").strip().splitlines()
     assert first
     assert first[0].endswith(".")
 
@@ -70,6 +71,7 @@ def test_a_public_name_has_a_docstring_of_its_own(name):
 OWN_MEMBERS = [
     (name, member)
     for name in nf.__all__
+    if inspect.isclass(getattr(nf, name))
     for cls in getattr(nf, name).__mro__
     if cls.__module__.startswith("ndfile")
     for member in vars(cls)

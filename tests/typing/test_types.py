@@ -101,7 +101,6 @@ def test_errors_have_typed_facts() -> None:
     size_error = nf.SizeError("x", "u1", 0, 5, 4, 1)
     assert_type(size_error.needed, int | None)
     assert_type(size_error.size, int)
-    assert_type(size_error.path, str)
     layout_error = nf.LayoutError("problem", "advice")
     assert_type(layout_error.problem, str)
     assert isinstance(layout_error, ValueError)

@@ -116,7 +116,15 @@ def test_the_file_can_be_removed_renamed_and_replaced_while_mapped(mapped, numbe
     array.close()
 
 
-# Closing with views
+# Closing with views, without the guard
+
+
+@pytest.fixture
+def unguarded():
+    """The guard turned off, as by NDFILE_GUARD=0: a left-over view then has nobody to answer for it."""
+    before = nf.guard(False)
+    yield
+    nf.guard(before)
 
 
 HOLDERS = {
@@ -134,7 +142,7 @@ HOLDERS = {
     "mapping's buffer": lambda a: memoryview(a._mmap),
     "method": lambda a: (a.sum, a.flush),
     "closure": lambda a: lambda: a,
-    "broadcast": lambda a: np.broadcast_to(a, (2, 3, 4)),
+    "broadcast": lambda a: np.broadcast_to(a, (2, *a.shape)),
     "from buffer": lambda a: np.frombuffer(a, "u1"),
     "dlpack": np.from_dlpack,
     "interface": lambda a: np.ndarray((2,), "f4", a),
@@ -144,7 +152,9 @@ HOLDERS = {
 
 @pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
 @pytest.mark.parametrize("mode", ["r", "r+"])
-def test_closing_with_something_else_that_refers_to_it_closes_nothing(mapped, numbers, numbers_file, hold, mode):
+def test_closing_with_something_else_that_refers_to_it_closes_nothing(
+    unguarded, mapped, numbers, numbers_file, hold, mode
+):
     array = mapped(mode)
     holder = hold(array)
     with pytest.raises(BufferError, match="Nothing was closed") as caught:
@@ -159,12 +169,12 @@ def test_closing_with_something_else_that_refers_to_it_closes_nothing(mapped, nu
 
 
 @pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
-def test_closing_a_view_with_something_else_that_refers_to_it_closes_nothing(mapped, numbers, hold):
-    view = mapped()[::-1]
+def test_closing_a_view_with_something_else_that_refers_to_it_closes_nothing(unguarded, mapped, numbers, hold):
+    view = mapped()[1:]
     holder = hold(view)
     with pytest.raises(BufferError, match="Nothing was closed"):
         view.close()
-    np.testing.assert_array_equal(view, numbers[::-1])
+    np.testing.assert_array_equal(view, numbers[1:])
     assert view.closed is False
     del holder
 
@@ -176,7 +186,7 @@ def test_closing_the_array_through_its_only_view_closes_it(mapped, maps_of):
     assert maps_of() == 0
 
 
-def test_a_view_of_a_closed_array_is_closed(mapped):
+def test_a_view_of_a_closed_array_is_closed(unguarded, mapped):
     array = mapped()
     views = [array[1:]]
     with pytest.raises(BufferError):
@@ -189,7 +199,7 @@ def test_a_view_of_a_closed_array_is_closed(mapped):
         views[0][0]
 
 
-def test_a_subclass_closes_too(mapped, maps_of):
+def test_a_subclass_closes_too(unguarded, mapped, maps_of):
     class Sub(nf.memmap):
         pass
 
@@ -250,7 +260,7 @@ def test_a_closed_array_is_not_entered(mapped):
         pass
 
 
-def test_a_with_statement_with_a_view_left_over_says_so(mapped):
+def test_a_with_statement_with_a_view_left_over_says_so(unguarded, mapped):
     views = []
     with pytest.raises(BufferError), mapped() as array:
         views.append(array[1:])
