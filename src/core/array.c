@@ -66,11 +66,15 @@ array_has_lost_items(PyObject *array, MappingObject *mapping)
 
 /* Operations on arrays of this size or more compare the file's size as well: a cut inside a page gives no fault. Below
  * it the question would cost more than the operation. */
-enum { BULK_NBYTES = 4 << 20 };
+enum { BULK_NBYTES = 1 << 20 };
 
-static bool
-is_cut(PyObject *array, MappingObject *mapping)
+bool
+array_is_cut(PyObject *array)
 {
+    MappingObject *mapping = array_mapping(array);
+    if (mapping == NULL) {
+        return false;
+    }
     int64_t size;
     char *low, *high;
     extent_of((PyArrayObject *)array, &low, &high);
@@ -93,8 +97,11 @@ array_refuse_lost(PyObject *array, const char *act)
         return 0;
     }
     bool is_lost = (mapping->map.lost.count != 0 && array_has_lost_items(array, mapping)) ||
-                   (PyArray_NBYTES((PyArrayObject *)array) >= BULK_NBYTES && is_cut(array, mapping));
-    return is_lost ? fault_raise(mapping, act) : 0;
+                   (PyArray_NBYTES((PyArrayObject *)array) >= BULK_NBYTES && array_is_cut(array));
+    if (!is_lost) {
+        return 0;
+    }
+    return PyErr_Occurred() ? -1 : fault_raise(mapping, act);
 }
 
 PyObject *
@@ -232,8 +239,16 @@ PyDoc_STRVAR(array_close_doc,
              "    The guard is off, and other arrays or variables refer to the mapping;\n"
              "    nothing was closed.");
 
-/* Without the guard, a left-over view would read zeros. Views cannot be counted, but each of them holds its root array: with nobody else holding that or the mapping, there
- * is no view. Two references to the array itself are allowed: the variable and the call (or the with statement). */
+/* Without the guard, a left-over view would read zeros. Views cannot be counted, but each of them holds the array that it
+ * is of, or that one's root: with nobody else holding those or the mapping, there is no view. Two references to the
+ * array itself are allowed: the variable and the call (or the with statement). */
+static bool
+has_other_users(PyObject *self, PyArrayObject *root, MappingObject *mapping)
+{
+    bool is_root = (PyObject *)root == self;
+    return Py_REFCNT(self) > 2 || (!is_root && Py_REFCNT(root) > 1) || Py_REFCNT(mapping) > 1;
+}
+
 static PyObject *
 array_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -242,12 +257,11 @@ array_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (mapping == NULL || mapping->closed) {
         Py_RETURN_NONE;
     }
-    Py_ssize_t own = (PyObject *)root == self ? 2 : 1;
-    if (!nd_guard_is_on() && (Py_REFCNT(root) > own || Py_REFCNT(mapping) > 1)) {
-        PyErr_Format(PyExc_BufferError,
-                     "close %R: other arrays or variables refer to it. Nothing was closed. Delete them and close again.",
-                     mapping->filename);
-        return NULL;
+    if (!nd_guard_is_on() && has_other_users(self, root, mapping)) {
+        return PyErr_Format(
+            PyExc_BufferError,
+            "close %R: other arrays or variables refer to it. Nothing was closed. Delete them and close again.",
+            mapping->filename);
     }
     return mapping_close(mapping) < 0 ? NULL : Py_NewRef(Py_None);
 }

@@ -55,6 +55,9 @@ int array_refuse_closed(PyObject *array, const char *act);
 /* To stand behind an operation that has used all of the array's items: raise if any of them is lost. Returns 0 or -1. */
 int array_refuse_lost(PyObject *array, const char *act);
 
+/* True if the file now ends before the array does. */
+bool array_is_cut(PyObject *array);
+
 /* True if any of the array's items is lost. */
 bool array_has_lost_items(PyObject *array, MappingObject *mapping);
 

@@ -13,6 +13,9 @@ static const char *const CAUSES[] = {
     [ND_READ_FAILED] = "read failed", [ND_DISK_FULL] = "disk full",
 };
 
+/* A Python function that does nothing. */
+static PyObject *find_asked;
+
 /* References that the handler gives away: it cannot count them up without the interpreter's lock. */
 enum { REFERENCES_IN_STOCK = 1 << 24 };
 
@@ -42,7 +45,8 @@ load_types(void)
     }
     int status = load_type(errors, "ReadOnlyError", ND_READ_ONLY, ND_READ_ONLY) < 0 ||
                          load_type(errors, "FaultError", ND_TRUNCATED, ND_DISK_FULL) < 0 ||
-                         load_type(errors, "ClosedError", ND_CLOSED, ND_CLOSED) < 0
+                         load_type(errors, "ClosedError", ND_CLOSED, ND_CLOSED) < 0 ||
+                         (find_asked = PyObject_GetAttrString(errors, "find_asked")) == NULL
                      ? -1
                      : 0;
     Py_DECREF(errors);
@@ -58,6 +62,7 @@ path_object(const char *path)
 static int
 raise_cause(nd_cause cause, const char *act, PyObject *path, int64_t offset)
 {
+    PyErr_Clear();
     if (path != NULL && load_types() == 0) {
         PyObject *error =
             PyObject_CallFunction(fault_types[cause], "sOLs", act, path, (long long)offset, CAUSES[cause]);
@@ -73,29 +78,58 @@ raise_cause(nd_cause cause, const char *act, PyObject *path, int64_t offset)
 int
 fault_raise(const MappingObject *mapping, const char *act)
 {
-    return raise_cause(mapping->map.fault.cause, act, Py_NewRef(mapping->filename), mapping->map.fault.offset);
+    nd_guard_lock();
+    nd_damage damage = mapping->map.fault;
+    nd_guard_unlock();
+    /* A thread that is closing just now has not said so there yet. */
+    nd_cause cause = mapping->closed ? ND_CLOSED : damage.cause;
+    return raise_cause(cause, act, Py_NewRef(mapping->filename), damage.offset);
 }
 
-/* Take this thread's fault, and with it what the handler has asked of the interpreter. */
-static bool
-take(nd_fault *fault)
+static PyObject *
+current_error(void)
 {
-    if (!nd_fault_take(fault)) {
-        return false;
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    Py_XDECREF(type);
+    Py_XDECREF(trace);
+    return error;
+}
+
+/* Raise what the handler has asked of the interpreter. It cannot be taken back: PyThreadState_SetAsyncExc(id, NULL)
+ * leaves the interpreter looking for an exception for ever. But any Python function finds it. Returns 0 or -1. */
+static int
+raise_asked(void)
+{
+    PyThreadState *thread = PyThreadState_Get();
+    PyObject *asked = thread->async_exc;
+    if (asked == NULL || (asked != fault_types[ND_CLOSED] && asked != fault_types[ND_READ_ONLY] &&
+                          asked != fault_types[ND_TRUNCATED])) {
+        return 0;
     }
-    next_line_go_on();
-    PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), NULL);
-    return true;
+    PyErr_Clear();
+    Py_XDECREF(PyObject_CallNoArgs(find_asked));
+    PyObject *error = current_error();
+    if (error == NULL) {
+        return 0;
+    }
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+    return -1;
 }
 
 int
 fault_raise_pending(void)
 {
     nd_fault fault;
-    if (!take(&fault)) {
+    next_line_go_on();
+    if (!nd_fault_is_pending() || raise_asked() < 0) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (!nd_fault_take(&fault)) {
         return 0;
     }
-    PyErr_Clear();
     return raise_cause(fault.cause, "access", path_object(fault.path), fault.offset);
 }
 
@@ -117,7 +151,9 @@ notify(nd_cause cause)
         Py_AddPendingCall(raise_in_main_thread, (void *)(intptr_t)nd_fault_hand_over());
         return;
     }
-    next_line_stop(thread, fault_raise_pending);
+    if (next_line_stop(thread, fault_raise_pending)) {
+        return;
+    }
     if (PyGILState_Check()) {
         /* SAFE: a fault on mapped bytes happens in code that copies or computes, which holds none of the
          * interpreter's internal locks. */
@@ -192,8 +228,9 @@ PyObject *
 fault_take(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     nd_fault fault;
-    if (!take(&fault)) {
+    if (!nd_fault_take(&fault)) {
         Py_RETURN_NONE;
     }
+    next_line_go_on();
     return Py_BuildValue("sNLs", "access", path_object(fault.path), (long long)fault.offset, CAUSES[fault.cause]);
 }

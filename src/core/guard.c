@@ -24,10 +24,11 @@ static struct sigaction displaced[SIGNAL_COUNT]; /* what our handler stands on *
 static struct sigaction original[SIGNAL_COUNT];  /* what was there before the first time */
 static bool was_installed;
 static atomic_bool is_on;
-static nd_notifier notify;
+static _Atomic(nd_notifier) notify;
 
-/* Which of SIGNALS this thread is handing on, as bits: a handler that we call may raise the signal once more. */
-static ND_THREAD_LOCAL int handing_on;
+/* Where on its stack this thread is handing on each of SIGNALS: a handler that we call may raise the signal once more.
+ * It may also jump out, so only what comes from deeper down is that. */
+static ND_THREAD_LOCAL char *handing_on[SIGNAL_COUNT];
 
 void
 nd_guard_lock(void)
@@ -108,14 +109,18 @@ tell_thread(nd_mapping *mapping, nd_cause cause, int64_t offset)
     }
 }
 
+/* Give a record back, after a copy to `fault` unless that is NULL. */
 static void
 settle(int number, nd_fault *fault)
 {
     nd_guard_lock();
-    *fault = faults[number - 1];
+    uint64_t id = faults[number - 1].mapping_id;
+    if (fault != NULL) {
+        *fault = faults[number - 1];
+    }
     fault_in_use[number - 1] = false;
     for (nd_mapping *mapping = known; mapping != NULL; mapping = mapping->next) {
-        if (mapping->id == fault->mapping_id) {
+        if (mapping->id == id || mapping->lost.opener == nd_thread_token()) {
             nd_lost_arm(mapping);
         }
     }
@@ -149,8 +154,7 @@ nd_fault_take_over(int number)
         nd_pending = number;
         return;
     }
-    static nd_fault unused;
-    settle(number, &unused);
+    settle(number, NULL);
 }
 
 /* ---- The handler ---- */
@@ -188,7 +192,8 @@ answer(int signal, siginfo_t *info, void *context)
     if (cause == ND_NO_FAULT) {
         return false;
     }
-    notify(cause);
+    nd_notifier told = atomic_load(&notify);
+    told(cause);
     return true;
 }
 
@@ -197,7 +202,8 @@ static void
 hand_on(int signal, siginfo_t *info, void *context)
 {
     int which = signal == SIGBUS ? 0 : 1;
-    bool is_again = (handing_on & (1 << which)) != 0;
+    char here;
+    bool is_again = handing_on[which] != NULL && &here < handing_on[which];
     struct sigaction *action = is_again ? &original[which] : &displaced[which];
     bool was_sent = info->si_code <= 0;
     if (!(action->sa_flags & SA_SIGINFO) && (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN)) {
@@ -227,14 +233,15 @@ hand_on(int signal, siginfo_t *info, void *context)
         pthread_sigmask(SIG_UNBLOCK, &self, NULL);
     }
     pthread_sigmask(SIG_BLOCK, &mask, &before);
-    handing_on |= 1 << which;
+    char *outer = handing_on[which];
+    handing_on[which] = &here;
     if (called.sa_flags & SA_SIGINFO) {
         called.sa_sigaction(signal, info, context);
     }
     else {
         called.sa_handler(signal);
     }
-    handing_on &= ~(1 << which);
+    handing_on[which] = outer;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -260,7 +267,7 @@ nd_guard_install(nd_notifier notifier)
     if (!was_installed && pthread_atfork(nd_guard_lock, nd_guard_unlock, nd_guard_unlock) != 0) {
         return ENOMEM;
     }
-    notify = notifier;
+    atomic_store(&notify, notifier);
     for (int i = 0; i < SIGNAL_COUNT; i++) {
         struct sigaction current;
         sigaction(SIGNALS[i], NULL, &current);

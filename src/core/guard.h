@@ -53,6 +53,13 @@ void nd_guard_unlock(void);
 #define ND_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
 extern ND_THREAD_LOCAL int nd_pending;
 
+/* Another pointer in every thread. */
+static inline const void *
+nd_thread_token(void)
+{
+    return &nd_pending;
+}
+
 static inline bool
 nd_fault_is_pending(void)
 {
@@ -64,7 +71,7 @@ nd_fault_is_pending(void)
 int nd_fault_hand_over(void);
 void nd_fault_take_over(int number);
 
-/* Take this thread's fault, and make the pages that it concerns fault again. False if there is none. */
+/* Take this thread's fault, and make all pages that it has opened fault again. False if there is none. */
 bool nd_fault_take(nd_fault *fault);
 
 #endif

@@ -5,6 +5,7 @@
 #include "mapping.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -93,13 +94,29 @@ nd_lost_overlaps(const nd_mapping *mapping, const char *from, const char *to)
 }
 
 static void
-protect_spans(nd_mapping *mapping, int prot)
+protect_spans(nd_lost *lost, int prot)
 {
-    nd_lost *lost = &mapping->lost;
     for (int i = 0; i < lost->count; i++) {
         mprotect(lost->spans[i].from, (size_t)(lost->spans[i].to - lost->spans[i].from), prot);
     }
-    lost->openings += nd_lost_is_open(lost) != (prot != PROT_NONE);
+}
+
+/* The number changes before a page opens and after all are armed: who finds it even, and the same, before and after
+ * reading has read no open page. */
+static void
+open_spans(nd_lost *lost)
+{
+    lost->openings += !nd_lost_is_open(lost);
+    lost->opener = nd_thread_token();
+    protect_spans(lost, PROT_READ);
+}
+
+static void
+arm_spans(nd_lost *lost)
+{
+    protect_spans(lost, PROT_NONE);
+    lost->openings += nd_lost_is_open(lost);
+    lost->opener = NULL;
 }
 
 static size_t
@@ -132,26 +149,39 @@ joined(nd_lost *lost, nd_span added)
     }
 }
 
+/* Lose pages, armed. */
 static bool
-lose(nd_mapping *mapping, char *from, char *to, int prot)
+lose(nd_mapping *mapping, char *from, char *to)
 {
     close_windows_of(mapping);
-    nd_lost *lost = &mapping->lost;
+    nd_lost *lost = &mapping->lost, before = *lost;
     nd_span span = joined(lost, (nd_span){.from = from, .to = to});
     /* SAFE: MAP_FIXED inside a range of ours. The file's own pages stay in the page cache. */
-    void *zeros = mmap(span.from, (size_t)(span.to - span.from), prot,
+    void *armed = mmap(span.from, (size_t)(span.to - span.from), PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    if (zeros == MAP_FAILED) {
+    if (armed == MAP_FAILED) {
+        *lost = before;
         return false;
     }
-    protect_spans(mapping, prot);
+    arm_spans(lost);
     return true;
+}
+
+/* Lose pages that this thread is waiting for. */
+static bool
+lose_open(nd_mapping *mapping, char *from, char *to)
+{
+    bool is_lost = lose(mapping, from, to);
+    if (is_lost) {
+        open_spans(&mapping->lost);
+    }
+    return is_lost;
 }
 
 int
 nd_lost_all(nd_mapping *mapping)
 {
-    return lose(mapping, mapping->range, mapping->range + mapping->range_size, PROT_NONE) ? 0 : errno;
+    return lose(mapping, mapping->range, mapping->range + mapping->range_size) ? 0 : errno;
 }
 
 void
@@ -159,7 +189,7 @@ nd_lost_arm(nd_mapping *mapping)
 {
     close_windows_of(mapping);
     if (nd_lost_is_open(&mapping->lost)) {
-        protect_spans(mapping, PROT_NONE);
+        arm_spans(&mapping->lost);
     }
 }
 
@@ -228,26 +258,30 @@ first_cut_page(nd_mapping *mapping, char *page, int64_t *end)
     return cut;
 }
 
+/* What can be read by other means has not failed: then there was no block for a hole. Not only for one that is written
+ * to, a tmpfs takes blocks for holes that are read through a map. */
 static nd_cause
-cause_of_bus_error(nd_mapping *mapping, char *page, bool is_write)
+cause_of_bus_error(nd_mapping *mapping, char *page)
 {
     char byte;
-    if (!is_write || mapping->access != ND_WRITE || pread(mapping->fd, &byte, 1, file_offset(mapping, page)) < 0) {
-        return ND_READ_FAILED;
+    int fd = mapping->fd >= 0 ? mapping->fd : open(mapping->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool is_readable = fd >= 0 && pread(fd, &byte, 1, file_offset(mapping, page)) >= 0;
+    if (fd >= 0 && fd != mapping->fd) {
+        close(fd);
     }
-    return ND_DISK_FULL;
+    return is_readable ? ND_DISK_FULL : ND_READ_FAILED;
 }
 
 static nd_cause
-answer_bus_error(nd_mapping *mapping, char *page, bool is_write, int64_t *offset)
+answer_bus_error(nd_mapping *mapping, char *page, int64_t *offset)
 {
     char *end_of_range = mapping->range + mapping->range_size;
     char *cut = first_cut_page(mapping, page, offset);
     if (cut != NULL) {
-        return lose(mapping, cut, end_of_range, PROT_READ) ? ND_TRUNCATED : ND_NO_FAULT;
+        return lose_open(mapping, cut, end_of_range) ? ND_TRUNCATED : ND_NO_FAULT;
     }
     *offset = file_offset(mapping, page);
-    nd_cause cause = cause_of_bus_error(mapping, page, is_write);
+    nd_cause cause = cause_of_bus_error(mapping, page);
     if (retried_page != page) {
         /* The file may have been cut and grown again, or space found, by now: the thread is told all the same. */
         retried_page = page;
@@ -259,7 +293,7 @@ answer_bus_error(nd_mapping *mapping, char *page, bool is_write, int64_t *offset
     nd_span *before = span_at(mapping, page - 1);
     size_t run = before == NULL ? size : (size_t)(before->to - before->from);
     char *to = run < (size_t)(end_of_range - page) ? page + run : end_of_range;
-    return lose(mapping, page, to, PROT_READ) ? cause : ND_NO_FAULT;
+    return lose_open(mapping, page, to) ? cause : ND_NO_FAULT;
 }
 
 /* The live pages around `page`, up to the next lost ones. */
@@ -287,7 +321,7 @@ nd_lost_answer(nd_mapping *mapping, char *address, bool is_bus, bool is_write, i
     *offset = file_offset(mapping, address);
     if (span != NULL) {
         if (!nd_lost_is_open(&mapping->lost)) {
-            protect_spans(mapping, PROT_READ);
+            open_spans(&mapping->lost);
         }
         if (is_write && !open_window(mapping, page, span->from, span->to, false)) {
             return ND_NO_FAULT;
@@ -304,7 +338,7 @@ nd_lost_answer(nd_mapping *mapping, char *address, bool is_bus, bool is_write, i
         nd_span live = live_around(mapping, page);
         return open_window(mapping, page, live.from, live.to, true) ? ND_READ_ONLY : ND_NO_FAULT;
     }
-    nd_cause cause = answer_bus_error(mapping, page, is_write, offset);
+    nd_cause cause = answer_bus_error(mapping, page, offset);
     if (cause != ND_NO_FAULT && mapping->fault.cause == ND_NO_FAULT) {
         mapping->fault = (nd_damage){.cause = cause, .offset = *offset};
     }

@@ -22,8 +22,9 @@ enum { ND_MOST_SPANS = 16 };
 
 typedef struct {
     nd_span spans[ND_MOST_SPANS]; /* apart from each other, in no order */
-    int count;
-    unsigned openings; /* odd: open now. Another number after an operation than before it: it may have read zeros */
+    _Atomic int count;
+    const void *opener; /* of the thread that opened them last: nd_thread_token() */
+    _Atomic unsigned openings; /* odd: open now */
 } nd_lost;
 
 static inline bool

@@ -168,7 +168,11 @@ nd_sync(const nd_mapping *mapping, size_t from, size_t nbytes)
     char *start = page_of(mapping, from);
     size_t size = (size_t)(mapping->data + from + nbytes - start);
     /* SAFE: callers pass a range that nd_range_fits in nbytes, and the range below data is mapped too. */
-    return msync(start, size, MS_SYNC) < 0 ? errno : 0;
+    int status;
+    do {
+        status = msync(start, size, MS_SYNC) < 0 ? errno : 0;
+    } while (status == EINTR);
+    return status;
 }
 
 int
@@ -211,7 +215,7 @@ replace_by_zeros(nd_mapping *mapping)
 }
 
 int
-nd_vacate(nd_mapping *mapping)
+nd_vacate(nd_mapping *mapping, bool forget)
 {
     nd_guard_lock();
     int status = nd_guard_is_on() ? nd_lost_all(mapping) : replace_by_zeros(mapping);
@@ -220,6 +224,9 @@ nd_vacate(nd_mapping *mapping)
     }
     nd_guard_unlock();
     if (status == 0) {
+        if (forget && mapping->fd >= 0) {
+            posix_fadvise(mapping->fd, 0, 0, POSIX_FADV_DONTNEED);
+        }
         drop_descriptor(mapping);
     }
     return status;

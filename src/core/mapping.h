@@ -83,8 +83,9 @@ void nd_mark(nd_mapping *mapping, nd_cause cause, int64_t offset);
 int nd_advise(const nd_mapping *mapping, size_t from, size_t nbytes, int advice);
 
 /* Give back the file and the descriptor, but keep the addresses. With the guard on, touching them is a fault. Without,
- * they read as zeros: a left-over view must not crash. */
-int nd_vacate(nd_mapping *mapping);
+ * they read as zeros: a left-over view must not crash. `forget` drops the file's pages from the cache too: after a
+ * failed sync they hold what the disk does not, and ext4 would call them clean for whoever opens the file next. */
+int nd_vacate(nd_mapping *mapping, bool forget);
 
 /* Give back everything. Calling it again does nothing. */
 void nd_unmap(nd_mapping *mapping);

@@ -107,7 +107,10 @@ check_size(MappingObject *self, const char *act)
         self->map.nbytes > 0) {
         nd_mark(&self->map, ND_TRUNCATED, size);
     }
-    return self->map.fault.cause == ND_NO_FAULT ? 0 : fault_raise(self, act);
+    nd_guard_lock();
+    bool is_whole = self->map.fault.cause == ND_NO_FAULT;
+    nd_guard_unlock();
+    return is_whole ? 0 : fault_raise(self, act);
 }
 
 int
@@ -117,7 +120,15 @@ mapping_check(MappingObject *self, const char *act)
 }
 
 /* After a failed write the kernel forgets which pages were concerned, and later calls succeed: the first failure is
- * kept and answered again. */
+ * kept and answered again. Another thread may have had it meanwhile. */
+static void
+note_failure(MappingObject *self, int status)
+{
+    if (self->sync_failure == 0) {
+        self->sync_failure = status;
+    }
+}
+
 static int
 refuse_failed(MappingObject *self)
 {
@@ -140,7 +151,7 @@ mapping_flush(MappingObject *self, size_t from, size_t nbytes)
     Py_BEGIN_ALLOW_THREADS
     status = nd_sync(&self->map, from, nbytes);
     Py_END_ALLOW_THREADS
-    self->sync_failure = status;
+    note_failure(self, status);
     return refuse_failed(self);
 }
 
@@ -157,7 +168,7 @@ mapping_sync(MappingObject *self)
     Py_BEGIN_ALLOW_THREADS
     status = nd_sync_file(&self->map);
     Py_END_ALLOW_THREADS
-    self->sync_failure = status;
+    note_failure(self, status);
     return refuse_failed(self);
 }
 
@@ -181,9 +192,11 @@ mapping_close(MappingObject *self)
     int status = 0;
     if (!self->closed) {
         self->closed = true;
+        bool forget = self->sync_failure != 0;
         Py_BEGIN_ALLOW_THREADS
-        status = nd_vacate(&self->map);
+        status = nd_vacate(&self->map, forget);
         Py_END_ALLOW_THREADS
+        self->closed = status == 0;
     }
     PyErr_Restore(type, error, trace);
     if (flushed < 0) {

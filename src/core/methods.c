@@ -79,7 +79,13 @@ call_using(PyObject **method, const char *name, PyObject *self, PyObject *const 
     if (array_refuse_closed(self, "read") < 0) {
         return NULL;
     }
-    return unless_lost(self, call(method, name, self, args, nargs, names));
+    PyObject *result = call(method, name, self, args, nargs, names);
+    if (result == NULL && PyErr_ExceptionMatches(PyExc_OSError) && array_is_cut(self)) {
+        /* The kernel has read the lost bytes itself, for write(), and says "bad address". */
+        fault_raise(array_mapping(self), "read");
+        return NULL;
+    }
+    return unless_lost(self, result);
 }
 
 #define DEFINE_METHOD(name, how)                                                                      \

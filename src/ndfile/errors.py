@@ -124,6 +124,10 @@ class SizeError(NdfileError, ValueError):
         )
 
 
+def find_asked() -> None:
+    """Do nothing: the interpreter raises what a thread was asked to raise when it enters a Python function."""
+
+
 class _AccessError(NdfileError):
     """An access to a mapping's bytes that failed.
 

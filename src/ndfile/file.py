@@ -304,8 +304,13 @@ class File:
         fd = self.fd
         # What fails here leaves the content. The mapping keeps fd open.
         grows = _end_of(offset, nbytes) > self.size
+        before = os.fstat(fd)
         mapping = self._grow(offset, nbytes) if grows else self._take_over(offset, nbytes)
-        os.ftruncate(fd, 0)
+        try:
+            os.ftruncate(fd, 0)
+        except BaseException:
+            restore(fd, before)
+            raise
         left = "The old content is gone"
         reserve(fd, os.fstat(fd), _end_of(offset, nbytes), self.path, sparse=self.options.sparse, left=left)
         return mapping

@@ -111,7 +111,7 @@ cut_and_close(const char *path, nd_access access, bool keep_fd)
     }
     EXPECT(read_at(&mapping, (size_t)page_at(2)) == 3, "the bytes before the cut");
 
-    EXPECT(nd_vacate(&mapping) == 0, "nd_vacate");
+    EXPECT(nd_vacate(&mapping, false) == 0, "nd_vacate");
     EXPECT(read_at(&mapping, 0) == 0, "a closed mapping reads as zero");
     expect_fault(ND_CLOSED, -1, "read after closing");
     write_at(&mapping, 7, 1);
@@ -182,7 +182,7 @@ read_shared(void *number)
         }
         pthread_barrier_wait(&barrier);
         if (is_first) {
-            EXPECT(nd_vacate(&shared) == 0, "nd_vacate");
+            EXPECT(nd_vacate(&shared, false) == 0, "nd_vacate");
         }
         pthread_barrier_wait(&barrier);
         read_at(&shared, 0);

@@ -371,7 +371,7 @@ def test_a_foreign_fault_ends_the_process_at_its_true_place(tmp_path):
     output = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
     places = dict(line.split() for line in output.splitlines() if line.startswith(("first ", "second ")))
     assert places["first"] == places["second"], output
-    assert "Program terminated with signal SIGSEGV" in output
+    assert "SIGSEGV" in output
 
 
 # Off

@@ -182,6 +182,7 @@ def test_a_cut_inside_the_last_page_is_found_by_check_and_flush(tmp_path, mode, 
     np.testing.assert_array_equal(nf.memmap(path, "u1", "r"), content()[:cut])
 
 
+# From 1 MiB on.
 BULK = {
     "sum": lambda array: array.sum(),
     "copy": lambda array: array.copy(),
@@ -194,12 +195,14 @@ BULK = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", BULK)
 def test_a_cut_inside_the_last_page_is_found_by_bulk_calls(tmp_path, mode, way):
-    path = make_file(tmp_path)
+    path = str(tmp_path / "large.dat")
+    np.ones(2 << 20, "u1").tofile(path)
     array = nf.memmap(path, "u1", mode)
-    os.truncate(path, SIZE - 1)
+    BULK[way](array)
+    os.truncate(path, (2 << 20) - 1)
     with pytest.raises(nf.FaultError) as caught:
         BULK[way](array)
-    assert facts_of(caught.value) == ["FaultError", path, "truncated", SIZE - 1]
+    assert facts_of(caught.value) == ["FaultError", path, "truncated", (2 << 20) - 1]
 
 
 @pytest.mark.parametrize("mode", MODES)
