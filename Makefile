@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := meson.build $(shell find src -type f -not -name '*.pyc')
 
-.PHONY: demo test test-long bench lint sanitize build clean
+.PHONY: demo test test-long faults bench lint sanitize build clean
 
 demo: build
 	$(RUN) examples/corpus.py
@@ -16,6 +16,11 @@ test: build lint
 # The same tests with 50,000 examples to a comparison.
 test-long: build
 	NDFILE_EXAMPLES=50000 $(RUN) -m pytest tests/parity/test_against_numpy.py
+
+# The fault campaigns at full length, about half an hour. As root, or those that mount are skipped. The figures go to
+# build/faults and from there into docs/reliability.md.
+faults: build
+	NDFILE_ROUNDS_SCALE=1 NDFILE_FAULT_RESULTS=build/faults $(RUN) -m pytest tests/faults
 
 bench: build
 	$(RUN) benchmarks/run.py

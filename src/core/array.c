@@ -9,132 +9,12 @@
 #include "methods.h"
 #include "operators.h"
 #include "subscript.h"
-
-static PyGetSetDef array_getset[];
-
-bool
-array_gives_plain_results(PyTypeObject *type)
-{
-    return type->tp_base != NULL && type->tp_base->tp_getset == array_getset;
-}
-
-PyObject *
-array_held_by(PyObject *base)
-{
-    PyObject *held = PyObject_GetAttrString(base, "base");
-    if (held == NULL) {
-        PyErr_Clear();
-        return NULL;
-    }
-    Py_DECREF(held); /* SAFE: `base` keeps it, and the array that is asked keeps `base` */
-    return PyArray_Check(held) ? held : NULL;
-}
-
-int
-array_refuse_closed(PyObject *array, const char *act)
-{
-    MappingObject *mapping = array_mapping(array);
-    return mapping != NULL && mapping->closed ? fault_raise(mapping, act) : 0;
-}
-
-/* The bytes from the array's first item in memory to the end of its last. */
-static void
-extent_of(PyArrayObject *array, char **low, char **high)
-{
-    *low = PyArray_BYTES(array);
-    *high = *low;
-    if (PyArray_SIZE(array) == 0) {
-        return;
-    }
-    *high += PyArray_ITEMSIZE(array);
-    for (int axis = 0; axis < PyArray_NDIM(array); axis++) {
-        npy_intp span = (PyArray_DIM(array, axis) - 1) * PyArray_STRIDE(array, axis);
-        *(span < 0 ? low : high) += span;
-    }
-}
-
-bool
-array_has_lost_items(PyObject *array, MappingObject *mapping)
-{
-    char *low, *high;
-    extent_of((PyArrayObject *)array, &low, &high);
-    nd_guard_lock();
-    bool overlaps = nd_lost_overlaps(&mapping->map, low, high);
-    nd_guard_unlock();
-    return overlaps;
-}
-
-/* Operations on arrays of this size or more compare the file's size as well: a cut inside a page gives no fault. Below
- * it the question would cost more than the operation. */
-enum { BULK_NBYTES = 1 << 20 };
-
-bool
-array_is_cut(PyObject *array)
-{
-    MappingObject *mapping = array_mapping(array);
-    if (mapping == NULL) {
-        return false;
-    }
-    int64_t size;
-    char *low, *high;
-    extent_of((PyArrayObject *)array, &low, &high);
-    if (low == high || !nd_size_now(&mapping->map, &size) ||
-        size >= mapping->map.offset + (high - mapping->map.data)) {
-        return false;
-    }
-    nd_mark(&mapping->map, ND_TRUNCATED, size);
-    return true;
-}
-
-int
-array_refuse_lost(PyObject *array, const char *act)
-{
-    if (nd_fault_is_pending()) {
-        return fault_raise_pending();
-    }
-    MappingObject *mapping = array_mapping(array);
-    if (mapping == NULL) {
-        return 0;
-    }
-    bool is_lost = (mapping->map.lost.count != 0 && array_has_lost_items(array, mapping)) ||
-                   (PyArray_NBYTES((PyArrayObject *)array) >= BULK_NBYTES && array_is_cut(array));
-    if (!is_lost) {
-        return 0;
-    }
-    return PyErr_Occurred() ? -1 : fault_raise(mapping, act);
-}
-
-PyObject *
-array_as_plain(PyObject *array)
-{
-    return PyArray_View((PyArrayObject *)array, NULL, &PyArray_Type);
-}
-
-PyObject *
-array_plain_unless_view(PyObject *result)
-{
-    if (result == NULL || !array_gives_plain_results(Py_TYPE(result)) || array_mapping(result) != NULL) {
-        return result;
-    }
-    PyArrayObject *array = (PyArrayObject *)result;
-    PyObject *base = PyArray_BASE(array);
-    PyObject *plain;
-    if (base != NULL && PyArray_CheckExact(base) && PyArray_SAMESHAPE(array, (PyArrayObject *)base) &&
-        PyArray_DATA(array) == PyArray_DATA((PyArrayObject *)base)) {
-        /* Fancy indexing: NumPy made a plain array and wrapped it into our class. */
-        plain = Py_NewRef(base);
-    }
-    else {
-        plain = array_as_plain(result);
-    }
-    Py_DECREF(result);
-    return plain;
-}
+#include "view.h"
 
 static int
 array_getbuffer(PyObject *self, Py_buffer *view, int flags)
 {
-    if (array_refuse_closed(self, "read") < 0) {
+    if (view_refuse_closed(self, "read") < 0) {
         view->obj = NULL;
         return -1;
     }
@@ -169,17 +49,17 @@ static PyObject *
 array_wrap(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
     int return_scalar = wants_scalar(args, nargs, names);
-    if (return_scalar < 0 || array_refuse_closed(self, "read") < 0 || array_refuse_lost(self, "read") < 0) {
+    if (return_scalar < 0 || view_refuse_closed(self, "read") < 0 || view_refuse_lost(self, "read") < 0) {
         return NULL;
     }
     PyObject *result = args[0];
     if (result == self) {
         return Py_NewRef(result);
     }
-    if (!array_gives_plain_results(Py_TYPE(self))) {
+    if (!view_gives_plain_results(Py_TYPE(self))) {
         return PyObject_CallMethod((PyObject *)&PyArray_Type, "__array_wrap__", "OO", self, result);
     }
-    PyObject *plain = PyArray_CheckExact(result) ? Py_NewRef(result) : array_as_plain(result);
+    PyObject *plain = PyArray_CheckExact(result) ? Py_NewRef(result) : view_as_plain(result);
     /* PyArray_Return makes a scalar of an array without dimensions and takes our reference. */
     return plain != NULL && return_scalar ? PyArray_Return((PyArrayObject *)plain) : plain;
 }
@@ -196,10 +76,10 @@ PyDoc_STRVAR(array_flush_doc,
 static PyObject *
 array_flush(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MappingObject *mapping = array_mapping(self);
+    MappingObject *mapping = view_mapping(self);
     if (mapping != NULL) {
         char *low, *high;
-        extent_of((PyArrayObject *)self, &low, &high);
+        view_extent((PyArrayObject *)self, &low, &high);
         size_t from = (size_t)(low - mapping->map.data), nbytes = (size_t)(high - low);
         if (!nd_range_fits(from, nbytes, mapping->map.nbytes)) {
             PyErr_SetString(PyExc_ValueError, "flush: the view's strides lead out of the mapping");
@@ -223,7 +103,7 @@ PyDoc_STRVAR(array_check_doc,
 static PyObject *
 array_check(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MappingObject *mapping = array_mapping(self);
+    MappingObject *mapping = view_mapping(self);
     return mapping != NULL && mapping_check(mapping, "check") < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -253,7 +133,7 @@ static PyObject *
 array_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyArrayObject *root;
-    MappingObject *mapping = array_mapping_and_root(self, &root);
+    MappingObject *mapping = view_mapping_and_root(self, &root);
     if (mapping == NULL || mapping->closed) {
         Py_RETURN_NONE;
     }
@@ -269,7 +149,7 @@ array_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 array_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (array_refuse_closed(self, "enter") < 0) {
+    if (view_refuse_closed(self, "enter") < 0) {
         return NULL;
     }
     return Py_NewRef(self);
@@ -341,78 +221,6 @@ array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
     return array;
 }
 
-static PyObject *
-array_get_mmap(PyObject *self, void *Py_UNUSED(closure))
-{
-    MappingObject *mapping = array_mapping(self);
-    return Py_NewRef(mapping == NULL ? Py_None : (PyObject *)mapping);
-}
-
-static PyObject *
-array_get_filename(PyObject *self, void *Py_UNUSED(closure))
-{
-    MappingObject *mapping = array_mapping(self);
-    return Py_NewRef(mapping == NULL ? Py_None : mapping->filename);
-}
-
-static PyObject *
-array_get_mode(PyObject *self, void *Py_UNUSED(closure))
-{
-    MappingObject *mapping = array_mapping(self);
-    return Py_NewRef(mapping == NULL ? Py_None : mapping->mode);
-}
-
-static PyObject *
-array_get_offset(PyObject *self, void *Py_UNUSED(closure))
-{
-    PyArrayObject *root;
-    MappingObject *mapping = array_mapping_and_root(self, &root);
-    if (mapping == NULL) {
-        Py_RETURN_NONE;
-    }
-    return PyLong_FromLongLong(mapping->map.offset + (PyArray_BYTES(root) - mapping->map.data));
-}
-
-static PyObject *
-array_get_closed(PyObject *self, void *Py_UNUSED(closure))
-{
-    MappingObject *mapping = array_mapping(self);
-    return PyBool_FromLong(mapping != NULL && mapping->closed);
-}
-
-/* An iterator over a plain view: what is taken from it is plain. */
-static PyObject *
-array_get_flat(PyObject *self, void *Py_UNUSED(closure))
-{
-    PyObject *plain = array_gives_plain_results(Py_TYPE(self)) ? array_as_plain(self) : Py_NewRef(self);
-    PyObject *flat = plain == NULL ? NULL : PyArray_IterNew(plain);
-    Py_XDECREF(plain);
-    return flat;
-}
-
-/* A view for complex items, and a new array of zeros for others. */
-static PyObject *
-array_get_imag(PyObject *self, void *Py_UNUSED(closure))
-{
-    PyObject *inherited = PyObject_GetAttrString((PyObject *)&PyArray_Type, "imag");
-    if (inherited == NULL) {
-        return NULL;
-    }
-    PyObject *imag = Py_TYPE(inherited)->tp_descr_get(inherited, self, (PyObject *)Py_TYPE(self));
-    Py_DECREF(inherited);
-    return array_plain_unless_view(imag);
-}
-
-/* Set ndarray's attribute of the name in `closure`. */
-static int
-array_set_inherited(PyObject *self, PyObject *value, void *closure)
-{
-    PyObject *inherited = PyObject_GetAttrString((PyObject *)&PyArray_Type, closure);
-    int status = inherited == NULL ? -1 : Py_TYPE(inherited)->tp_descr_set(inherited, self, value);
-    Py_XDECREF(inherited);
-    return status;
-}
-
 /* Casts through void (*)(void), which the compiler takes as a deliberate change of signature. */
 #define METHOD_POINTER(function) ((PyCFunction)(void (*)(void))(function))
 #define OPERATOR_SLOT(slot) {Py_##slot, operator_##slot},
@@ -430,23 +238,10 @@ static PyMethodDef array_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef array_getset[] = {
-    {"_mmap", array_get_mmap, NULL, PyDoc_STR("The mapping that owns the memory, or None."), NULL},
-    {"filename", array_get_filename, NULL, PyDoc_STR("Absolute path of the file (str or pathlib.Path), or None."),
-     NULL},
-    {"mode", array_get_mode, NULL, PyDoc_STR("'r', 'r+', 'w+' or 'c', or None without a file."), NULL},
-    {"offset", array_get_offset, NULL, PyDoc_STR("Where in the file the opened array starts, in bytes, or None."),
-     NULL},
-    {"closed", array_get_closed, NULL, PyDoc_STR("True after close()."), NULL},
-    {"flat", array_get_flat, array_set_inherited, PyDoc_STR("A 1-D iterator over the array."), "flat"},
-    {"imag", array_get_imag, array_set_inherited, PyDoc_STR("The imaginary part of the array."), "imag"},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
 static PyType_Slot array_slots[] = {
     {Py_tp_doc, PyDoc_STR("The C base of ndfile.memmap.")},
     {Py_tp_methods, array_methods},
-    {Py_tp_getset, array_getset},
+    {Py_tp_getset, view_getset},
     {Py_mp_subscript, subscript_get},
     {Py_mp_ass_subscript, subscript_set},
     {Py_sq_item, subscript_get_item},

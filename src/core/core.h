@@ -13,7 +13,8 @@
 #endif
 #include <numpy/arrayobject.h>
 
-#include "mapping.h"
+#include "guard.h"
+#include "lost.h"
 
 /* The owner of one mapping: arrays hold it through their chain of bases. */
 typedef struct {

@@ -3,7 +3,6 @@
 #include "guard.h"
 
 #include "lost.h"
-#include "mapping.h"
 #include "write_fault.h"
 
 #include <errno.h>
@@ -60,6 +59,9 @@ nd_guard_add(nd_mapping *mapping)
 void
 nd_guard_drop(nd_mapping *mapping)
 {
+    if (mapping->range == NULL) {
+        return;
+    }
     nd_guard_lock();
     nd_lost_forget(mapping);
     if (mapping->previous != NULL) {
@@ -72,6 +74,31 @@ nd_guard_drop(nd_mapping *mapping)
         mapping->next->previous = mapping->previous;
     }
     nd_guard_unlock();
+}
+
+void
+nd_guard_mark(nd_mapping *mapping, nd_cause cause, int64_t offset)
+{
+    nd_guard_lock();
+    if (mapping->fault.cause == ND_NO_FAULT) {
+        mapping->fault = (nd_damage){.cause = cause, .offset = offset};
+    }
+    nd_guard_unlock();
+}
+
+int
+nd_guard_vacate(nd_mapping *mapping, bool forget)
+{
+    nd_guard_lock();
+    int status = nd_guard_is_on() ? nd_lost_all(mapping) : nd_blank(mapping);
+    if (status == 0) {
+        mapping->fault = (nd_damage){.cause = ND_CLOSED, .offset = mapping->offset};
+    }
+    nd_guard_unlock();
+    if (status == 0) {
+        nd_close_file(mapping, forget);
+    }
+    return status;
 }
 
 /* ---- What a thread has been told ---- */
@@ -120,7 +147,7 @@ settle(int number, nd_fault *fault)
     }
     fault_in_use[number - 1] = false;
     for (nd_mapping *mapping = known; mapping != NULL; mapping = mapping->next) {
-        if (mapping->id == id || mapping->lost.opener == nd_thread_token()) {
+        if (mapping->id == id || nd_lost_is_opened_here(mapping)) {
             nd_lost_arm(mapping);
         }
     }

@@ -7,20 +7,9 @@
 #ifndef NDFILE_GUARD_H
 #define NDFILE_GUARD_H
 
+#include "mapping.h"
+
 #include <limits.h>
-#include <stdbool.h>
-#include <stdint.h>
-
-typedef struct nd_mapping nd_mapping;
-
-typedef enum {
-    ND_NO_FAULT,
-    ND_CLOSED,      /* the mapping was closed */
-    ND_READ_ONLY,   /* a write through a map that only reads */
-    ND_TRUNCATED,   /* the file ends before the mapping does */
-    ND_READ_FAILED, /* the device could not deliver the page */
-    ND_DISK_FULL,   /* the file system had no block for a page that was written to */
-} nd_cause;
 
 /* What a thread is told. */
 typedef struct {
@@ -41,9 +30,16 @@ void nd_guard_remove(void);
 
 bool nd_guard_is_on(void);
 
-/* Know a mapping, and forget it. */
+/* Know a mapping, and forget it. Between nd_map and nd_unmap; dropping one that is not mapped does nothing. */
 void nd_guard_add(nd_mapping *mapping);
 void nd_guard_drop(nd_mapping *mapping);
+
+/* Note that something went wrong with the mapping's bytes, if it is the first time. */
+void nd_guard_mark(nd_mapping *mapping, nd_cause cause, int64_t offset);
+
+/* Give back the file, but keep the addresses. With the guard on, touching them is a fault; without, they read as zeros,
+ * since a left-over view must not crash. `forget` as in nd_close_file. */
+int nd_guard_vacate(nd_mapping *mapping, bool forget);
 
 /* Exclude the handler, and the handlers of other threads. Never touch mapped bytes in between. */
 void nd_guard_lock(void);
@@ -52,13 +48,6 @@ void nd_guard_unlock(void);
 /* True if this thread has a fault that nobody has taken. One load: it stands after every operation. */
 #define ND_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
 extern ND_THREAD_LOCAL int nd_pending;
-
-/* Another pointer in every thread. */
-static inline const void *
-nd_thread_token(void)
-{
-    return &nd_pending;
-}
 
 static inline bool
 nd_fault_is_pending(void)

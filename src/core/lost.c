@@ -2,8 +2,6 @@
 
 #include "lost.h"
 
-#include "mapping.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -12,6 +10,9 @@
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14; older kernels answer EINVAL */
 #endif
+
+/* The page on which this thread's last bus error was let run again. */
+static _Thread_local __attribute__((tls_model("initial-exec"))) char *retried_page;
 
 /* ---- Windows: where writes go that have nowhere to go ---- */
 
@@ -107,7 +108,7 @@ static void
 open_spans(nd_lost *lost)
 {
     lost->openings += !nd_lost_is_open(lost);
-    lost->opener = nd_thread_token();
+    lost->opener = &retried_page; /* any variable of the thread's own would do */
     protect_spans(lost, PROT_READ);
 }
 
@@ -184,6 +185,12 @@ nd_lost_all(nd_mapping *mapping)
     return lose(mapping, mapping->range, mapping->range + mapping->range_size) ? 0 : errno;
 }
 
+bool
+nd_lost_is_opened_here(const nd_mapping *mapping)
+{
+    return mapping->lost.opener == &retried_page;
+}
+
 void
 nd_lost_arm(nd_mapping *mapping)
 {
@@ -200,9 +207,6 @@ nd_lost_forget(nd_mapping *mapping)
 }
 
 /* ---- What happened ---- */
-
-/* The page on which this thread's last bus error was let run again. */
-static ND_THREAD_LOCAL char *retried_page;
 
 static int64_t
 file_offset(const nd_mapping *mapping, const char *address)

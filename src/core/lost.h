@@ -10,28 +10,7 @@
 #ifndef NDFILE_LOST_H
 #define NDFILE_LOST_H
 
-#include "guard.h"
-
-#include <stddef.h>
-
-typedef struct {
-    char *from, *to; /* whole pages */
-} nd_span;
-
-enum { ND_MOST_SPANS = 16 };
-
-typedef struct {
-    nd_span spans[ND_MOST_SPANS]; /* apart from each other, in no order */
-    _Atomic int count;
-    const void *opener; /* of the thread that opened them last: nd_thread_token() */
-    _Atomic unsigned openings; /* odd: open now */
-} nd_lost;
-
-static inline bool
-nd_lost_is_open(const nd_lost *lost)
-{
-    return lost->openings % 2 != 0;
-}
+#include "mapping.h"
 
 /* Answer a fault at an address of the mapping, so that the instruction can run again. Returns its cause and, in
  * `offset`, the first byte of the file that is concerned; ND_NO_FAULT for a fault that is none of ours. */
@@ -39,6 +18,9 @@ nd_cause nd_lost_answer(nd_mapping *mapping, char *address, bool is_bus, bool is
 
 /* Lose the whole range, armed. Returns an errno value. */
 int nd_lost_all(nd_mapping *mapping);
+
+/* True if this thread was the last to open lost pages. */
+bool nd_lost_is_opened_here(const nd_mapping *mapping);
 
 /* Let lost pages fault again, and drop what was written to windows. */
 void nd_lost_arm(nd_mapping *mapping);

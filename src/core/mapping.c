@@ -72,13 +72,17 @@ range_size_for(size_t lead, size_t nbytes)
     return size ? size : page;
 }
 
-static void
-drop_descriptor(nd_mapping *mapping)
+void
+nd_close_file(nd_mapping *mapping, bool forget)
 {
-    if (mapping->fd >= 0) {
-        close(mapping->fd);
-        mapping->fd = -1;
+    if (mapping->fd < 0) {
+        return;
     }
+    if (forget) {
+        posix_fadvise(mapping->fd, 0, 0, POSIX_FADV_DONTNEED);
+    }
+    close(mapping->fd);
+    mapping->fd = -1;
 }
 
 int
@@ -127,9 +131,8 @@ nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access acc
         .id = ++last_id,
     };
     if (access != ND_WRITE && !keep_fd) {
-        drop_descriptor(mapping);
+        nd_close_file(mapping, false);
     }
-    nd_guard_add(mapping);
     return 0;
 }
 
@@ -181,16 +184,6 @@ nd_sync_file(const nd_mapping *mapping)
     return fsync(mapping->fd) < 0 ? errno : 0;
 }
 
-void
-nd_mark(nd_mapping *mapping, nd_cause cause, int64_t offset)
-{
-    nd_guard_lock();
-    if (mapping->fault.cause == ND_NO_FAULT) {
-        mapping->fault = (nd_damage){.cause = cause, .offset = offset};
-    }
-    nd_guard_unlock();
-}
-
 int
 nd_advise(const nd_mapping *mapping, size_t from, size_t nbytes, int advice)
 {
@@ -203,9 +196,8 @@ nd_advise(const nd_mapping *mapping, size_t from, size_t nbytes, int advice)
     return madvise(start, size, advice) < 0 ? errno : 0;
 }
 
-/* Left-over views read zeros, and write to memory that is dropped. */
-static int
-replace_by_zeros(nd_mapping *mapping)
+int
+nd_blank(nd_mapping *mapping)
 {
     /* SAFE: MAP_FIXED over a range that is ours alone; it is replaced in one step, so no other thread's mmap() can
      * take the addresses between. */
@@ -214,33 +206,14 @@ replace_by_zeros(nd_mapping *mapping)
     return zeros == MAP_FAILED ? errno : 0;
 }
 
-int
-nd_vacate(nd_mapping *mapping, bool forget)
-{
-    nd_guard_lock();
-    int status = nd_guard_is_on() ? nd_lost_all(mapping) : replace_by_zeros(mapping);
-    if (status == 0) {
-        mapping->fault = (nd_damage){.cause = ND_CLOSED, .offset = mapping->offset};
-    }
-    nd_guard_unlock();
-    if (status == 0) {
-        if (forget && mapping->fd >= 0) {
-            posix_fadvise(mapping->fd, 0, 0, POSIX_FADV_DONTNEED);
-        }
-        drop_descriptor(mapping);
-    }
-    return status;
-}
-
 void
 nd_unmap(nd_mapping *mapping)
 {
     if (mapping->range != NULL) {
-        nd_guard_drop(mapping);
         /* SAFE: the owner is being freed, so no array has this range in its chain of bases. */
         munmap(mapping->range, mapping->range_size);
     }
-    drop_descriptor(mapping);
+    nd_close_file(mapping, false);
     free(mapping->path);
     *mapping = ND_MAPPING_EMPTY;
 }

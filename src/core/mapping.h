@@ -5,9 +5,6 @@
 #ifndef NDFILE_MAPPING_H
 #define NDFILE_MAPPING_H
 
-#include "guard.h"
-#include "lost.h"
-
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,11 +15,42 @@ typedef enum {
     ND_COPY,  /* private pages: changes stay in memory */
 } nd_access;
 
+typedef enum {
+    ND_NO_FAULT,
+    ND_CLOSED,      /* the mapping was closed */
+    ND_READ_ONLY,   /* a write through a map that only reads */
+    ND_TRUNCATED,   /* the file ends before the mapping does */
+    ND_READ_FAILED, /* the device could not deliver the page */
+    ND_DISK_FULL,   /* the file system had no block for a page that was written to */
+} nd_cause;
+
 /* The first thing that went wrong with a mapping's bytes. */
 typedef struct {
     nd_cause cause; /* ND_NO_FAULT: nothing yet */
     int64_t offset; /* in the file */
 } nd_damage;
+
+/* Pages whose bytes can no longer be had; lost.h has what happens to them. */
+typedef struct {
+    char *from, *to; /* whole pages */
+} nd_span;
+
+enum { ND_MOST_SPANS = 16 };
+
+typedef struct {
+    nd_span spans[ND_MOST_SPANS]; /* apart from each other, in no order */
+    _Atomic int count;
+    const void *opener; /* the thread that opened them last, by an address of its own */
+    _Atomic unsigned openings; /* odd: open now */
+} nd_lost;
+
+static inline bool
+nd_lost_is_open(const nd_lost *lost)
+{
+    return lost->openings % 2 != 0;
+}
+
+typedef struct nd_mapping nd_mapping;
 
 /* Bytes from `data` are those of the file from `offset`. The range is whole pages, so it usually begins a little
  * before `data` and ends a little after `data + nbytes`. */
@@ -76,16 +104,15 @@ int nd_sync(const nd_mapping *mapping, size_t from, size_t nbytes);
 /* Write the file's data and metadata to the disk and wait. */
 int nd_sync_file(const nd_mapping *mapping);
 
-/* Note that something went wrong with the mapping's bytes, if it is the first time. */
-void nd_mark(nd_mapping *mapping, nd_cause cause, int64_t offset);
-
 /* madvise() on the pages of [from, from + nbytes). */
 int nd_advise(const nd_mapping *mapping, size_t from, size_t nbytes, int advice);
 
-/* Give back the file and the descriptor, but keep the addresses. With the guard on, touching them is a fault. Without,
- * they read as zeros: a left-over view must not crash. `forget` drops the file's pages from the cache too: after a
- * failed sync they hold what the disk does not, and ext4 would call them clean for whoever opens the file next. */
-int nd_vacate(nd_mapping *mapping, bool forget);
+/* Put zeros in the place of the whole range: what is left over reads them, and writes to memory that is dropped. */
+int nd_blank(nd_mapping *mapping);
+
+/* Close the descriptor. `forget` drops the file's pages from the cache first: after a failed sync they hold what the
+ * disk does not, and ext4 would call them clean for whoever opens the file next. */
+void nd_close_file(nd_mapping *mapping, bool forget);
 
 /* Give back everything. Calling it again does nothing. */
 void nd_unmap(nd_mapping *mapping);

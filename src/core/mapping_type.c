@@ -11,6 +11,7 @@ mapping_dealloc(PyObject *object)
 {
     MappingObject *self = (MappingObject *)object;
     PyTypeObject *type = Py_TYPE(object);
+    nd_guard_drop(&self->map);
     nd_unmap(&self->map);
     Py_XDECREF(self->filename);
     Py_XDECREF(self->mode);
@@ -95,6 +96,7 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         Py_DECREF(self);
         return NULL;
     }
+    nd_guard_add(&self->map);
     return (PyObject *)self;
 }
 
@@ -105,7 +107,7 @@ check_size(MappingObject *self, const char *act)
     int64_t size;
     if (nd_size_now(&self->map, &size) && size < self->map.offset + (int64_t)self->map.nbytes &&
         self->map.nbytes > 0) {
-        nd_mark(&self->map, ND_TRUNCATED, size);
+        nd_guard_mark(&self->map, ND_TRUNCATED, size);
     }
     nd_guard_lock();
     bool is_whole = self->map.fault.cause == ND_NO_FAULT;
@@ -194,7 +196,7 @@ mapping_close(MappingObject *self)
         self->closed = true;
         bool forget = self->sync_failure != 0;
         Py_BEGIN_ALLOW_THREADS
-        status = nd_vacate(&self->map, forget);
+        status = nd_guard_vacate(&self->map, forget);
         Py_END_ALLOW_THREADS
         self->closed = status == 0;
     }

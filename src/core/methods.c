@@ -1,7 +1,7 @@
 /* Methods: ndarray's own, with results of the right class, and errors for items that are lost. */
 #include "methods.h"
 
-#include "array.h"
+#include "view.h"
 #include "fault_error.h"
 
 /* Call ndarray's method on `self`, and keep the method for the next time: ndarray lives as long as the process. */
@@ -33,10 +33,10 @@ static PyObject *
 call_taking(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
             PyObject *names)
 {
-    if (array_refuse_closed(self, "read") < 0) {
+    if (view_refuse_closed(self, "read") < 0) {
         return NULL;
     }
-    PyObject *plain = array_gives_plain_results(Py_TYPE(self)) ? array_as_plain(self) : Py_NewRef(self);
+    PyObject *plain = view_gives_plain_results(Py_TYPE(self)) ? view_as_plain(self) : Py_NewRef(self);
     PyObject *result = plain == NULL ? NULL : call(method, name, plain, args, nargs, names);
     if (result != NULL && result == plain) {
         /* astype(copy=False), byteswap(inplace=True): the array itself. */
@@ -49,7 +49,7 @@ call_taking(PyObject **method, const char *name, PyObject *self, PyObject *const
 static PyObject *
 unless_lost(PyObject *self, PyObject *result)
 {
-    if (result != NULL && array_refuse_lost(self, "read") < 0) {
+    if (result != NULL && view_refuse_lost(self, "read") < 0) {
         Py_CLEAR(result);
     }
     return fault_checked(result);
@@ -66,23 +66,23 @@ static PyObject *
 call_viewing(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
              PyObject *names)
 {
-    if (array_refuse_closed(self, "read") < 0) {
+    if (view_refuse_closed(self, "read") < 0) {
         return NULL;
     }
-    return fault_checked(array_plain_unless_view(call(method, name, self, args, nargs, names)));
+    return fault_checked(view_plain_unless_view(call(method, name, self, args, nargs, names)));
 }
 
 static PyObject *
 call_using(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
            PyObject *names)
 {
-    if (array_refuse_closed(self, "read") < 0) {
+    if (view_refuse_closed(self, "read") < 0) {
         return NULL;
     }
     PyObject *result = call(method, name, self, args, nargs, names);
-    if (result == NULL && PyErr_ExceptionMatches(PyExc_OSError) && array_is_cut(self)) {
+    if (result == NULL && PyErr_ExceptionMatches(PyExc_OSError) && view_is_cut(self)) {
         /* The kernel has read the lost bytes itself, for write(), and says "bad address". */
-        fault_raise(array_mapping(self), "read");
+        fault_raise(view_mapping(self), "read");
         return NULL;
     }
     return unless_lost(self, result);

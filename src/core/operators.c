@@ -5,19 +5,19 @@
  */
 #include "operators.h"
 
-#include "array.h"
+#include "view.h"
 
 /* The operand as NumPy is to see it, a new reference; NULL with ClosedError set. */
 static PyObject *
 operand(PyObject *object)
 {
-    if (!array_gives_plain_results(Py_TYPE(object))) {
+    if (!view_gives_plain_results(Py_TYPE(object))) {
         return Py_NewRef(object);
     }
-    if (array_refuse_closed(object, "read") < 0) {
+    if (view_refuse_closed(object, "read") < 0) {
         return NULL;
     }
-    return array_as_plain(object);
+    return view_as_plain(object);
 }
 
 /* What is left of an operand and its plain view when the operation has used all its items. Returns 0 or -1. */
@@ -31,7 +31,7 @@ settle(PyObject *object, PyObject *plain, PyObject **result)
         /* An operator in place gave back its operand, which is ours. */
         Py_SETREF(*result, Py_NewRef(object));
     }
-    return array_refuse_lost(object, "read");
+    return view_refuse_lost(object, "read");
 }
 
 /* Take the plain views and the result; give the result, or NULL if an operand had lost items. */

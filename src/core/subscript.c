@@ -1,7 +1,7 @@
 /* Indexing: ndarray's own, with a shorter way for the commonest indices, and with results of the right class. */
 #include "subscript.h"
 
-#include "array.h"
+#include "view.h"
 #include "fault_error.h"
 
 /* Between `entered` and `left`, an operation uses some of the array's items. If pages were lost or open meanwhile for
@@ -14,7 +14,7 @@ typedef struct {
 static inline int
 enter(PyObject *array, const char *act, entrance *entered)
 {
-    MappingObject *mapping = array_mapping(array);
+    MappingObject *mapping = view_mapping(array);
     *entered = (entrance){.mapping = mapping, .openings = mapping == NULL ? 0 : mapping->map.lost.openings};
     return mapping != NULL && mapping->closed ? fault_raise(mapping, act) : 0;
 }
@@ -25,7 +25,7 @@ leave_slowly(PyObject *array, const char *act, MappingObject *mapping)
     if (nd_fault_is_pending()) {
         return fault_raise_pending();
     }
-    return array_has_lost_items(array, mapping) ? fault_raise(mapping, act) : 0;
+    return view_has_lost_items(array, mapping) ? fault_raise(mapping, act) : 0;
 }
 
 static inline int
@@ -146,7 +146,7 @@ subscript_get(PyObject *self, PyObject *index)
             return row;
         }
     }
-    return left(self, &entered, array_plain_unless_view(PyArray_Type.tp_as_mapping->mp_subscript(self, index)));
+    return left(self, &entered, view_plain_unless_view(PyArray_Type.tp_as_mapping->mp_subscript(self, index)));
 }
 
 /* The address of a[index] for an index of exact integers, one to an axis; NULL where NumPy should look at it. */
@@ -206,7 +206,7 @@ subscript_get_item(PyObject *self, Py_ssize_t index)
     if (enter(self, "read", &entered) < 0) {
         return NULL;
     }
-    return left(self, &entered, array_plain_unless_view(PyArray_Type.tp_as_sequence->sq_item(self, index)));
+    return left(self, &entered, view_plain_unless_view(PyArray_Type.tp_as_sequence->sq_item(self, index)));
 }
 
 int
@@ -223,10 +223,10 @@ subscript_set_item(PyObject *self, Py_ssize_t index, PyObject *value)
 int
 subscript_contains(PyObject *self, PyObject *item)
 {
-    if (array_refuse_closed(self, "read") < 0) {
+    if (view_refuse_closed(self, "read") < 0) {
         return -1;
     }
     int status = PyArray_Type.tp_as_sequence->sq_contains(self, item);
-    return array_refuse_lost(self, "read") < 0 ? -1 : status;
+    return view_refuse_lost(self, "read") < 0 ? -1 : status;
 }
 

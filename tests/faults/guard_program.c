@@ -99,6 +99,7 @@ cut_and_close(const char *path, nd_access access, bool keep_fd)
     int fd = make_file(path), cutter = dup(fd);
     nd_mapping mapping = ND_MAPPING_EMPTY;
     EXPECT(nd_map(&mapping, fd, 0, (size_t)page_at(PAGES), access, path, keep_fd) == 0, "nd_map");
+    nd_guard_add(&mapping);
     EXPECT(read_at(&mapping, (size_t)page_at(2)) == 3, "the file's bytes");
     EXPECT(!nd_fault_is_pending(), "a fault where there is none");
 
@@ -111,12 +112,14 @@ cut_and_close(const char *path, nd_access access, bool keep_fd)
     }
     EXPECT(read_at(&mapping, (size_t)page_at(2)) == 3, "the bytes before the cut");
 
-    EXPECT(nd_vacate(&mapping, false) == 0, "nd_vacate");
+    EXPECT(nd_guard_vacate(&mapping, false) == 0, "nd_vacate");
     EXPECT(read_at(&mapping, 0) == 0, "a closed mapping reads as zero");
     expect_fault(ND_CLOSED, -1, "read after closing");
     write_at(&mapping, 7, 1);
     expect_fault(ND_CLOSED, -1, "write after closing");
+    nd_guard_drop(&mapping);
     nd_unmap(&mapping);
+    nd_guard_drop(&mapping);
     nd_unmap(&mapping);
     close(cutter);
 }
@@ -127,9 +130,11 @@ write_to_read_only(const char *path)
     int fd = make_file(path);
     nd_mapping mapping = ND_MAPPING_EMPTY;
     EXPECT(nd_map(&mapping, fd, 0, (size_t)page_at(PAGES), ND_READ, path, false) == 0, "nd_map");
+    nd_guard_add(&mapping);
     write_at(&mapping, (size_t)page_at(1) + 4, 77);
     expect_fault(ND_READ_ONLY, page_at(1) + 4, "write through a map that reads");
     EXPECT(read_at(&mapping, (size_t)page_at(1) + 4) == 2, "the bytes after a refused write");
+    nd_guard_drop(&mapping);
     nd_unmap(&mapping);
 }
 
@@ -166,6 +171,7 @@ read_shared(void *number)
             int fd = make_file(path);
             cutter = dup(fd);
             EXPECT(nd_map(&shared, fd, 0, (size_t)page_at(PAGES), ND_WRITE, path, true) == 0, "nd_map");
+            nd_guard_add(&shared);
         }
         pthread_barrier_wait(&barrier);
         for (int page = 0; page < PAGES; page++) {
@@ -182,7 +188,7 @@ read_shared(void *number)
         }
         pthread_barrier_wait(&barrier);
         if (is_first) {
-            EXPECT(nd_vacate(&shared, false) == 0, "nd_vacate");
+            EXPECT(nd_guard_vacate(&shared, false) == 0, "nd_vacate");
         }
         pthread_barrier_wait(&barrier);
         read_at(&shared, 0);
@@ -192,6 +198,7 @@ read_shared(void *number)
         }
         pthread_barrier_wait(&barrier);
         if (is_first) {
+            nd_guard_drop(&shared);
             nd_unmap(&shared);
             close(cutter);
         }
@@ -211,6 +218,7 @@ fork_often(void *ignored)
         int fd = make_file(path), cutter = dup(fd);
         nd_mapping mapping = ND_MAPPING_EMPTY;
         EXPECT(nd_map(&mapping, fd, 0, (size_t)page_at(PAGES), ND_WRITE, path, true) == 0, "nd_map");
+        nd_guard_add(&mapping);
         pid_t child = fork();
         if (child == 0) {
             EXPECT(ftruncate(cutter, page_at(1)) == 0, "ftruncate");
@@ -222,6 +230,7 @@ fork_often(void *ignored)
         EXPECT(waitpid(child, &status, 0) == child && status == 0, "a fork ended with %d", status);
         read_at(&mapping, (size_t)page_at(5));
         expect_fault(ND_TRUNCATED, page_at(1), "beside a fork");
+        nd_guard_drop(&mapping);
         nd_unmap(&mapping);
         close(cutter);
     }
