@@ -50,7 +50,8 @@ def cases(folder: str, quick: bool) -> Iterator[Case]:
     for mode in ("r", "r+", "c"):
         life = f"(path, 'float32', '{mode}', 0, shape)"
         runners = {OURS: statement(f"ours{life}", names), NUMPY: statement(f"theirs{life}", names)}
-        yield Case(f"open, del: {mode}", runners | {LIMIT: calls.runner(path, mode)})
+        runners[LIMIT] = calls.runner(path, mode)
+        yield Case(f"open, del: {mode}", runners, bars=(faster(1.8),), aims=(near_limit(1.4),))
 
     life = "(path, 'float32', 'r', 0, shape)"
     runners = {OURS: statement(f"ours{life}.close()", names), NUMPY: statement(f"theirs{life}", names)}

@@ -22,6 +22,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import drop_in
+import guard
 import machine
 import opening
 import report
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from case import Result
 
-FAMILIES = (drop_in, opening, scan)
+FAMILIES = (drop_in, opening, scan, guard)
 
 
 def measure(family: ModuleType, folder: str, arguments: argparse.Namespace) -> list[Result]:

@@ -12,6 +12,9 @@ import os
 import platform
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import sysconfig
 import tempfile
 import textwrap
@@ -152,6 +155,13 @@ class Report:
         ratio = verdict(ours, numpys) if comparable else "see below"
         print(f"{name:<8}{what:<52}{duration(ours):>10}{duration(numpys):>14}   {ratio}", flush=True)
 
+    def alone(self, name: str, what: str, task: Callable[[], object], numpys: str) -> None:
+        """Run a step with ndfile only; `numpys` stands where the other time would."""
+        start = perf_counter()
+        task()
+        spent = perf_counter() - start
+        print(f"{name:<8}{what:<52}{duration(spent):>10}{numpys:>14}   see below", flush=True)
+
     def fact(self, text: str) -> None:
         print(textwrap.fill(text, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8), flush=True)
 
@@ -218,7 +228,7 @@ def open_and_read(report: Report, times: int, repeats: int) -> None:
 def tell_contents(report: Report) -> None:
     corpus = report.ours.corpus
     x, y = next(batches(corpus, 1))
-    text = bytes(x[0, :40]).decode("ascii", "replace")
+    text = bytes(x[0, :28]).decode("ascii", "replace")
     report.fact(f"A batch is x {x.shape} and y {y.shape}; x[0] begins {text!r}.")
     counts = histogram(corpus)
     common = ", ".join(f"{chr(value)!r} {counts[value]:,}" for value in np.argsort(counts)[:-6:-1])
@@ -245,10 +255,16 @@ def change_a_copy(report: Report, times: int) -> None:
     report.fact(f"{changed:,} bytes differ in memory; the file is {unchanged} (blake2b {before[:16]}).")
 
 
-def close_and_delete(report: Report, repeats: int) -> None:
+def close_and_delete(report: Report) -> None:
+    """Close while views of the corpus live, which `numpy.memmap` cannot."""
+    views: list[np.ndarray] = []
+
     def open_and_touch(side: Side) -> None:
+        views.clear()
         side.corpus = side.memmap(side.path, mode="r")
         np.count_nonzero(side.corpus)
+        if side is report.ours:
+            views.extend([side.corpus[:WINDOW], np.asarray(side.corpus)])
 
     def let_go(side: Side) -> None:
         if side is report.ours:
@@ -256,15 +272,18 @@ def close_and_delete(report: Report, repeats: int) -> None:
         else:
             side.corpus = None
 
-    report.step("close", "it after reading it all (numpy.memmap: del)", let_go, before=open_and_touch, repeats=repeats)
-    ours, path = report.ours.corpus, report.ours.path
-    try:
-        ours[0]
-    except nf.ClosedError as error:
-        report.fact(f"corpus[0] afterwards: ClosedError: {short(error)}")
+    report.step("close", "it with views alive (numpy.memmap: del, and none)", let_go, before=open_and_touch)
+    open_and_touch(report.ours)
+    let_go(report.ours)
+    for what, view in zip(("A slice", "A plain array"), views, strict=True):
+        try:
+            view.sum()
+        except nf.ClosedError as error:
+            report.fact(f"{what} of it, summed afterwards: ClosedError: {short(error)}")
+    path = report.ours.path
     os.unlink(path)
     held = "still holds" if is_held(path) else "holds nothing of"
-    report.fact(f"The file was deleted at once: the variable lives, but the process {held} the file.")
+    report.fact(f"The file was deleted at once: the views live, but the process {held} the file.")
     shutil.copyfile(report.numpys.path, path)
 
 
@@ -283,6 +302,39 @@ def refuse(report: Report) -> None:
     for side in (report.ours, report.numpys):
         kept = f"The file had {size:,} bytes and now has {os.path.getsize(side.path):,}."
         report.fact(f"{side.name}: {sentences[side.name]} {kept}")
+
+
+NUMPYS_END = """
+import os, resource, sys
+import numpy as np
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+corpus = np.memmap(sys.argv[1], mode="r")
+os.truncate(sys.argv[1], corpus.size // 2)
+corpus.sum()
+"""
+
+
+def cut(report: Report) -> None:
+    """Cut the files to their first halves while they are mapped, as a careless program does."""
+    ended = subprocess.run([sys.executable, "-c", NUMPYS_END, report.numpys.path], check=False).returncode
+    end = signal.Signals(-ended).name if ended < 0 else f"exit {ended}"
+    path, told = report.ours.path, ""
+    corpus = report.ours.memmap(path, mode="r")
+    half = len(corpus) // 2
+    os.truncate(path, half)
+
+    def use() -> None:
+        nonlocal told
+        try:
+            histogram(corpus)
+        except nf.FaultError as error:
+            told = f"FaultError: {short(error)}"
+
+    report.alone("cut", "the file to half under the map, then count", use, end)
+    report.fact(f"ndfile: {told}")
+    whole = corpus[: half // WINDOW * WINDOW]
+    report.fact(f"The first half is still there: 'def ' stands in it {occurrences(whole, b'def '):,} times.")
+    report.fact(f"numpy.memmap: a child process that did the same ended with {end}.")
 
 
 def short(error: Exception) -> str:
@@ -319,8 +371,9 @@ def run(folder: str, *, small: bool) -> None:
     open_and_read(report, times, repeats)
     tell_contents(report)
     change_a_copy(report, times)
-    close_and_delete(report, repeats)
+    close_and_delete(report)
     refuse(report)
+    cut(report)
     conclude(report)
 
 

@@ -23,6 +23,16 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
+def pytest_collection_modifyitems(items):
+    if sys.version_info >= (3, 12):
+        reason = (
+            "this Python tells a thread of a fault in a plain view at its next call, not before its next instruction"
+        )
+        for item in items:
+            if item.get_closest_marker("at_once"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

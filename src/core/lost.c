@@ -164,7 +164,9 @@ lose(nd_mapping *mapping, char *from, char *to)
         *lost = before;
         return false;
     }
-    arm_spans(lost);
+    if (nd_lost_is_open(lost)) {
+        arm_spans(lost);
+    }
     return true;
 }
 

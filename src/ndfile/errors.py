@@ -8,6 +8,8 @@ system's own number for a file that cannot be opened, extended or written::
         ├── LayoutError   (ValueError)   no file could hold what was asked for
         ├── SizeError     (ValueError)   this file cannot
         ├── ClosedError   (ValueError)   the array's mapping is closed
+        ├── ReadOnlyError (ValueError)   a write went through a map that only reads
+        ├── FaultError    (OSError)      the file was cut, the device failed or the disk is full
         └── LockedError   (OSError)      somebody else holds a lock on the file
 
     UserWarning
@@ -21,7 +23,16 @@ from __future__ import annotations
 import os
 from errno import EAGAIN, EIO, ENODATA, ENOSPC
 
-__all__ = ["ClosedError", "LayoutError", "LockedError", "NdfileError", "SizeError", "TruncationWarning"]
+__all__ = [
+    "ClosedError",
+    "FaultError",
+    "LayoutError",
+    "LockedError",
+    "NdfileError",
+    "ReadOnlyError",
+    "SizeError",
+    "TruncationWarning",
+]
 
 
 def _quoted(path: object) -> str:
@@ -195,6 +206,8 @@ class FaultError(_AccessError, OSError):
 
     def __init__(self, *facts: object) -> None:
         super().__init__(*facts)
+        # OSError took the facts for these, and keeps two of them.
+        self.args = (self.act, self.path, self.offset, self.cause)
         self.errno = {"truncated": ENODATA, "disk full": ENOSPC}.get(self.cause, EIO)
         self.strerror = os.strerror(self.errno)
         self.filename = self.path

@@ -324,7 +324,7 @@ def _end_of(offset: int, nbytes: int) -> int:
 def _users_level() -> int:
     """The `stacklevel` of the first line that is not ours, seen from the caller."""
     level, frame = 1, sys._getframe(1)  # noqa: SLF001  # `inspect` has the same, and takes milliseconds to import
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "ndfile":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ndfile":
         level, frame = level + 1, frame.f_back
     return level
 

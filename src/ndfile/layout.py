@@ -36,9 +36,18 @@ def _unfit(dtype: np.dtype[Any]) -> LayoutError:
 
 def _checked_shape(shape: Any) -> tuple[int, ...]:
     try:
-        return tuple(map(index, shape)) if isinstance(shape, (tuple, list)) else _sizes_of(shape)
+        # The usual case first: a product of type int has factors of that type.
+        if type(shape) is tuple and type(math.prod(shape)) is int:
+            sizes = shape
+        elif isinstance(shape, (tuple, list)):
+            sizes = tuple(map(index, shape))
+        else:
+            sizes = _sizes_of(shape)
     except TypeError:
         raise TypeError(f"shape must be an integer or a sequence of integers, not {shape!r}") from None
+    if sizes and min(sizes) < 0:
+        raise LayoutError(f"shape {sizes} has a negative size, {min(sizes)}", "Sizes are 0 or more.")
+    return sizes
 
 
 def _sizes_of(shape: Any) -> tuple[int, ...]:
@@ -79,8 +88,6 @@ class Layout:
             raise _unfit(dtype)
         self.is_open = shape is None
         self.shape = sizes = () if shape is None else _checked_shape(shape)
-        if sizes and min(sizes) < 0:
-            raise LayoutError(f"shape {sizes} has a negative size, {min(sizes)}", "Sizes are 0 or more.")
         self.nbytes = 0 if shape is None else math.prod(sizes) * dtype.itemsize
         self.offset = offset = index(offset)
         self.end = offset + self.nbytes

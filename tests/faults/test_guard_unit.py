@@ -139,6 +139,7 @@ def test_a_long_write_that_has_nowhere_to_go_takes_bounded_memory_and_few_mappin
 # Closed mappings
 
 
+@pytest.mark.at_once
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
 def test_every_access_through_a_left_over_plain_view_raises_closed_error(tmp_path, mode):
     path = make_file(tmp_path)
@@ -421,6 +422,7 @@ STRUCTURES = {
 }
 
 
+@pytest.mark.at_once
 @pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
 def test_a_fault_in_a_plain_view_is_caught_where_it_happens(view, structure):
     try:
@@ -456,6 +458,7 @@ def in_map(view):
         return "caught"
 
 
+@pytest.mark.at_once
 @pytest.mark.parametrize("structure", [last_is_a_return, last_is_a_store, in_map])
 def test_a_fault_in_the_last_instruction_of_a_block_is_raised_before_the_next_line(view, structure):
     for _ in range(2):

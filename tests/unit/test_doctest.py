@@ -1,4 +1,4 @@
-"""The examples in docstrings and in the README."""
+"""The examples in docstrings, in the README and in the documents."""
 
 import builtins
 import doctest
@@ -10,7 +10,8 @@ import pytest
 
 import ndfile as nf
 
-README = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "README.md")
+ROOT = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)
+DOCUMENTS = ["README.md", "docs/guide.md", "docs/guard.md", "docs/durability.md"]
 
 
 def examples():
@@ -20,9 +21,11 @@ def examples():
         thing = getattr(nf, name)
         if inspect.isclass(thing) or inspect.isroutine(thing):
             found += finder.find(thing, f"ndfile.{name}", module=False, globs={})
-    if os.path.exists(README):
-        with open(README) as file:
-            found.append(doctest.DocTestParser().get_doctest(file.read(), {}, "README", README, 0))
+    for name in DOCUMENTS:
+        path = os.path.join(ROOT, name)
+        if os.path.exists(path):  # not where the tests run on an installed package alone
+            with open(path) as file:
+                found.append(doctest.DocTestParser().get_doctest(file.read(), {"__name__": "__main__"}, name, path, 0))
     return [test for test in found if test.examples]
 
 
