@@ -57,18 +57,22 @@ access_of(const char *mode, nd_access *access)
 static PyObject *
 mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    int fd;
-    long long offset;
-    Py_ssize_t nbytes;
-    PyObject *mode, *filename;
-    nd_access access;
-    int keep_fd = 0;
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
         PyErr_SetString(PyExc_TypeError, "Mapping() takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "iLnUO|p", &fd, &offset, &nbytes, &mode, &filename, &keep_fd) ||
-        access_of(PyUnicode_AsUTF8(mode), &access) < 0 || fault_guard_ready() < 0) {
+    Py_ssize_t count = PyTuple_GET_SIZE(args);
+    if (count < 5 || count > 6) {
+        return PyErr_Format(PyExc_TypeError, "Mapping() takes 5 or 6 arguments, not %zd", count);
+    }
+    /* One by one: PyArg_ParseTuple takes as long as two of the system calls that follow. */
+    long fd = PyLong_AsLong(PyTuple_GET_ITEM(args, 0));
+    long long offset = PyLong_AsLongLong(PyTuple_GET_ITEM(args, 1));
+    Py_ssize_t nbytes = PyLong_AsSsize_t(PyTuple_GET_ITEM(args, 2));
+    PyObject *mode = PyTuple_GET_ITEM(args, 3), *filename = PyTuple_GET_ITEM(args, 4);
+    int keep_fd = count == 6 ? PyObject_IsTrue(PyTuple_GET_ITEM(args, 5)) : 0;
+    nd_access access;
+    if (PyErr_Occurred() || access_of(PyUnicode_AsUTF8(mode), &access) < 0 || fault_guard_ready() < 0) {
         return NULL;
     }
     if (offset < 0 || nbytes < 0 || offset > INT64_MAX - nbytes) {
@@ -89,7 +93,7 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->filename = Py_NewRef(filename);
     self->mode = Py_NewRef(mode);
     int status =
-        nd_map(&self->map, fd, offset, (size_t)nbytes, access, path == NULL ? NULL : PyBytes_AS_STRING(path), keep_fd);
+        nd_map(&self->map, (int)fd, offset, (size_t)nbytes, access, path == NULL ? NULL : PyBytes_AS_STRING(path), keep_fd);
     Py_XDECREF(path);
     if (status != 0) {
         mapping_raise_errno(self, status);

@@ -49,10 +49,10 @@ call_taking(PyObject **method, const char *name, PyObject *self, PyObject *const
 static PyObject *
 unless_lost(PyObject *self, PyObject *result)
 {
-    if (result != NULL && view_refuse_lost(self, "read") < 0) {
+    if (view_may_have_lost(self, view_mapping(self)) && view_refuse_lost(self, "read") < 0) {
         Py_CLEAR(result);
     }
-    return fault_checked(result);
+    return result;
 }
 
 static PyObject *

@@ -32,18 +32,22 @@ PyDoc_STRVAR(open_file_doc,
 
 /* os.open() and regular_size() in one: opening is counted in microseconds, and each call from Python is part of one. */
 static PyObject *
-core_open_file(PyObject *Py_UNUSED(module), PyObject *args)
+core_open_file(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
-    PyObject *given, *path;
-    int flags, fd, status;
+    if (nargs != 2) {
+        return PyErr_Format(PyExc_TypeError, "open_file() takes a path and flags, not %zd arguments", nargs);
+    }
+    PyObject *given = args[0], *path;
+    long flags = PyLong_AsLong(args[1]);
+    int fd, status;
     int64_t size;
-    if (!PyArg_ParseTuple(args, "Oi:open_file", &given, &flags) ||
-        PySys_Audit("open", "OOi", given, Py_None, flags) < 0 || !PyUnicode_FSConverter(given, &path)) {
+    if ((flags == -1 && PyErr_Occurred()) || PySys_Audit("open", "OOi", given, Py_None, (int)flags) < 0 ||
+        !PyUnicode_FSConverter(given, &path)) {
         return NULL;
     }
     do {
         Py_BEGIN_ALLOW_THREADS
-        status = nd_open(PyBytes_AS_STRING(path), flags, &fd, &size);
+        status = nd_open(PyBytes_AS_STRING(path), (int)flags, &fd, &size);
         Py_END_ALLOW_THREADS
     } while (status == EINTR && PyErr_CheckSignals() == 0);
     Py_DECREF(path);
@@ -97,7 +101,7 @@ static PyMethodDef core_methods[] = {
     {"allocate", core_allocate, METH_VARARGS, allocate_doc},
     {"guard", fault_guard, METH_VARARGS, guard_doc},
     {"take_fault", fault_take, METH_NOARGS, take_fault_doc},
-    {"open_file", core_open_file, METH_VARARGS, open_file_doc},
+    {"open_file", (PyCFunction)(void (*)(void))core_open_file, METH_FASTCALL, open_file_doc},
     {"regular_size", core_regular_size, METH_O, regular_size_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -54,10 +54,6 @@ view_has_lost_items(PyObject *array, MappingObject *mapping)
     return overlaps;
 }
 
-/* Operations on arrays of this size or more compare the file's size as well: a cut inside a page gives no fault. Below
- * it the question would cost more than the operation. */
-enum { BULK_NBYTES = 1 << 20 };
-
 bool
 view_is_cut(PyObject *array)
 {
@@ -87,7 +83,7 @@ view_refuse_lost(PyObject *array, const char *act)
         return 0;
     }
     bool is_lost = (mapping->map.lost.count != 0 && view_has_lost_items(array, mapping)) ||
-                   (PyArray_NBYTES((PyArrayObject *)array) >= BULK_NBYTES && view_is_cut(array));
+                   (PyArray_NBYTES((PyArrayObject *)array) >= VIEW_BULK_NBYTES && view_is_cut(array));
     if (!is_lost) {
         return 0;
     }

@@ -62,6 +62,19 @@ int view_refuse_lost(PyObject *array, const char *act);
 /* True if the file now ends before the array does. */
 bool view_is_cut(PyObject *array);
 
+/* From this size on an operation on a whole array compares the file's size as well: a cut inside a page gives no fault.
+ * Below it the question would take longer than the operation. */
+enum { VIEW_BULK_NBYTES = 1 << 20 };
+
+/* True if view_refuse_lost might raise. `mapping` is the array's, or NULL. */
+static inline bool
+view_may_have_lost(PyObject *array, const MappingObject *mapping)
+{
+    return nd_fault_is_pending() ||
+           (mapping != NULL &&
+            (mapping->map.lost.count != 0 || PyArray_NBYTES((PyArrayObject *)array) >= VIEW_BULK_NBYTES));
+}
+
 /* True if any of the array's items is lost. */
 bool view_has_lost_items(PyObject *array, MappingObject *mapping);
 

@@ -468,6 +468,7 @@ def test_a_fault_in_the_last_instruction_of_a_block_is_raised_before_the_next_li
         assert reached == []
 
 
+@pytest.mark.at_once
 def test_a_fault_in_a_coroutine_is_caught_where_it_happens(view):
     import asyncio
 

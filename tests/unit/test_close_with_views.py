@@ -19,7 +19,7 @@ LEFT_OVER = {
     "a plain view": (np.asarray, lambda x: x.sum()),
     "a view of a plain view": (lambda a: np.asarray(a)[1:], lambda x: float(x[0, 0])),
     "a memoryview": (memoryview, bytes),
-    "the flat iterator": (lambda a: a.flat, list),
+    "the flat iterator": (lambda a: a.flat, lambda x: x.copy()),
     "a buffer of the mapping": (lambda a: memoryview(a._mmap), bytes),
     "an array from the buffer": (lambda a: np.frombuffer(a, "u1"), lambda x: x.max()),
     "a broadcast view": (lambda a: np.broadcast_to(a, (2, 3, 4)), lambda x: x.copy()),
