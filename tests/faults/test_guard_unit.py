@@ -597,6 +597,7 @@ def test_a_traced_thread_keeps_its_tracer_and_is_told(tmp_path):
     assert call(use_traced, str(tmp_path), timeout_s=10).result() == [["caught"] * 2, True, events]
 
 
+@pytest.mark.at_once
 def test_a_profiled_thread_keeps_its_profiler_and_is_told(tmp_path):
     assert call(use_profiled, str(tmp_path), timeout_s=10).result() == [["caught"] * 2, True, ["call", "return"]]
 

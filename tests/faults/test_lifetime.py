@@ -251,6 +251,7 @@ def lines_of_maps(folder):
         return sum(folder in line for line in maps)
 
 
+@pytest.mark.at_once
 def test_random_lives_never_crash_and_every_step_shows_right_values_or_closed_error(tmp_path):
     started = time.monotonic()
     count = faulty.rounds(full=FULL, short=SHORT)

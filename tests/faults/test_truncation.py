@@ -280,6 +280,7 @@ def test_what_was_lost_stays_lost_when_the_file_grows_again(tmp_path):
     np.testing.assert_array_equal(nf.memmap(path, "u1", "r"), content())
 
 
+@pytest.mark.at_once
 def test_two_cut_files_in_one_operation_both_stay_lost(tmp_path):
     paths = [str(tmp_path / name) for name in "ab"]
     for path in paths:
