@@ -7,6 +7,7 @@ import time
 
 import faulty
 import numpy as np
+import pytest
 from faulty import PAGE, call, say
 
 import ndfile as nf
