@@ -153,6 +153,14 @@ def _ending(code: int, folder: str) -> Ending:
     )
 
 
+def is_privileged() -> bool:
+    """Whether files can be given to others and others be played: root, with rights that some containers take."""
+    with open("/proc/self/status") as status:
+        rights = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
+    chown, setuid = 1 << 0, 1 << 7
+    return os.geteuid() == 0 and rights & chown != 0 and rights & setuid != 0
+
+
 def rounds(full: int, short: int) -> int:
     """How many rounds to run: `short`, or the part of `full` that NDFILE_ROUNDS_SCALE says."""
     scale = os.environ.get("NDFILE_ROUNDS_SCALE")

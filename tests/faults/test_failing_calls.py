@@ -15,7 +15,7 @@ import time
 import warnings
 
 import pytest
-from faulty import PAGE, call, record, rounds
+from faulty import PAGE, call, is_privileged, record, rounds
 
 import ndfile as nf
 
@@ -67,7 +67,7 @@ def replace_under_a_lock(path):
 
 
 def of_somebody_else(path):
-    if os.geteuid() == 0:
+    if is_privileged():
         os.chown(path, 1234, 1234)
     os.chmod(path, 0o640)
 
