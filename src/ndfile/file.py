@@ -45,7 +45,7 @@ FLAGS = {
 }
 
 # How often a path may come to name another file between two looks at it. Somebody else's replacement costs one of them.
-TRIES = 100
+TRIES = 1000
 
 
 class Options(NamedTuple):

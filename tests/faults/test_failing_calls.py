@@ -310,7 +310,8 @@ def test_no_failed_call_is_taken_for_a_success_or_leaves_a_trace(shim, tmp_path)
     assert [" ".join(problem) for problem in seen["problems"]] == []
     assert wrong == []
     # The control of the method: the calls came through the library, and of each kind some failed.
-    assert set(seen["hits"]) == set(FUNCTIONS) - {"fdatasync"}
+    never = {"fdatasync"} if is_privileged() else {"fdatasync", "fchown"}
+    assert set(seen["hits"]) == set(FUNCTIONS) - never
     assert seen["raised"] > sum(seen["hits"].values()) / 2
     record("failing-calls", started, **{name: seen[name] for name in ("runs", "raised", "hits")})
 
