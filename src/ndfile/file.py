@@ -202,7 +202,12 @@ class File:
 
     def _is_nameless(self) -> bool:
         """Tell whether the path is one like /dev/fd/3, which leads to a file that no folder has."""
-        return os.fstat(self.fd).st_nlink == 0 and self._is_named()
+        # While somebody renames another file over this one, the kernel finds it under its name a moment too long.
+        for pause_s in (0, 0.001, 0.01, 0.05):
+            time.sleep(pause_s)
+            if os.fstat(self.fd).st_nlink > 0 or not self._is_named():
+                return False
+        return True
 
     def _unsettled(self) -> OSError:
         return OSError(errno.EBUSY, f"The path came to name another file {TRIES} times while it was opened", self.name)
