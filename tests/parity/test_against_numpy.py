@@ -202,9 +202,11 @@ DIFFERENCES = {
         lambda call, theirs, _: refused(theirs) and call["form"] == "append",
     ),
     "a size that no array has": (
-        "numpy.memmap raises the OverflowError of a C integer or of mmap; LayoutError is a ValueError",
+        "numpy.memmap raises OverflowError, or OSError if a product wrapped around; LayoutError is a ValueError",
         lambda call, theirs, ours: (
-            refused(theirs, OverflowError) and refused(ours, nf.LayoutError) and math.prod(shape_of(call)) >= 2**58
+            refused(theirs, (OverflowError, OSError))
+            and refused(ours, nf.LayoutError)
+            and math.prod(shape_of(call)) >= 2**58
         ),
     ),
     "an order that is no text": (
