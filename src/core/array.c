@@ -5,7 +5,6 @@
  */
 #include "array.h"
 
-#include "fault_error.h"
 #include "methods.h"
 #include "operators.h"
 #include "subscript.h"

@@ -1,8 +1,8 @@
 /* Methods: ndarray's own, with results of the right class, and errors for items that are lost. */
 #include "methods.h"
 
-#include "view.h"
 #include "fault_error.h"
+#include "view.h"
 
 /* Call ndarray's method on `self`, and keep the method for the next time: ndarray lives as long as the process. */
 static PyObject *

@@ -1,8 +1,8 @@
 /* Indexing: ndarray's own, with a shorter way for the commonest indices, and with results of the right class. */
 #include "subscript.h"
 
-#include "view.h"
 #include "fault_error.h"
+#include "view.h"
 
 /* Between `entered` and `left`, an operation uses some of the array's items. If pages were lost or open meanwhile for
  * another thread's sake, it may have read zeros, or written to nowhere, without a fault of its own. */
