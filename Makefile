@@ -41,7 +41,8 @@ build: $(VENV)/.built
 $(VENV)/.tools: pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-	print('\n'.join(p['dependencies'] + p['optional-dependencies']['dev']))" > $(VENV)/requirements.txt
+	print(*p['dependencies'], *sum((e for n, e in p['optional-dependencies'].items() if n != 'all'), []), sep='\n')" \
+	> $(VENV)/requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
 	touch $@
 

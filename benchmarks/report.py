@@ -41,7 +41,8 @@ def _verdicts(result: Result) -> str:
 
 def header(family: ModuleType) -> list[str]:
     """Return the names of a family's columns."""
-    return ["case", *family.CONTENDERS, *COMPARED]
+    headings = getattr(family, "HEADINGS", {})
+    return ["case", *(headings.get(name, name) for name in family.CONTENDERS), *COMPARED]
 
 
 def row(family: ModuleType, result: Result) -> list[str]:

@@ -6,6 +6,7 @@ A family is a module beside this one, listed in `FAMILIES`. It has
 
 - ``TITLE``: a line,
 - ``CONTENDERS``: the names of those that compete, in the table's order,
+- ``HEADINGS``: optionally, other headings for some of the contenders' columns,
 - ``LIMIT_IS``: a sentence on what the contender ``limit`` does,
 - ``cases(folder, quick)``: a generator of `case.Case`; it may make files in the folder, a temporary one.
 
@@ -22,6 +23,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import drop_in
+import formats
 import guard
 import machine
 import opening
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from case import Result
 
-FAMILIES = (drop_in, opening, scan, guard)
+FAMILIES = (drop_in, opening, scan, guard, formats)
 
 
 def measure(family: ModuleType, folder: str, arguments: argparse.Namespace) -> list[Result]:

@@ -161,8 +161,8 @@ array_exit(PyObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSE
 }
 
 PyDoc_STRVAR(array_from_mapping_doc,
-             "_from_mapping($type, mapping, dtype, shape, order, /)\n--\n\n"
-             "An array over the first bytes of a mapping; shape is a tuple, order 'C' or 'F'.");
+             "_from_mapping($type, mapping, dtype, shape, order, start=0, /)\n--\n\n"
+             "An array over the bytes of a mapping from byte `start` of it; shape is a tuple, order 'C' or 'F'.");
 
 static int
 shape_from_tuple(PyObject *tuple, npy_intp *shape)
@@ -184,9 +184,13 @@ shape_from_tuple(PyObject *tuple, npy_intp *shape)
 static PyObject *
 array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs != 4 || !is_mapping(args[0]) || !PyArray_DescrCheck(args[1]) || !PyTuple_Check(args[2]) ||
+    if (nargs < 4 || nargs > 5 || !is_mapping(args[0]) || !PyArray_DescrCheck(args[1]) || !PyTuple_Check(args[2]) ||
         !PyUnicode_Check(args[3])) {
-        PyErr_SetString(PyExc_TypeError, "_from_mapping() takes a Mapping, a dtype, a tuple and a str");
+        PyErr_SetString(PyExc_TypeError, "_from_mapping() takes a Mapping, a dtype, a tuple, a str and an int");
+        return NULL;
+    }
+    Py_ssize_t start = nargs == 5 ? PyLong_AsSsize_t(args[4]) : 0;
+    if (start == -1 && PyErr_Occurred()) {
         return NULL;
     }
     npy_intp shape[NPY_MAXDIMS];
@@ -195,20 +199,23 @@ array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     MappingObject *mapping = (MappingObject *)args[0];
+    if (start < 0 || !nd_range_fits((size_t)start, 0, mapping->map.nbytes)) {
+        return PyErr_Format(PyExc_ValueError, "byte %zd is not one of the mapping's %zu", start, mapping->map.nbytes);
+    }
     int flags = mapping->map.access == ND_READ ? NPY_ARRAY_ALIGNED : NPY_ARRAY_BEHAVED;
     if (PyUnicode_CompareWithASCIIString(args[3], "F") == 0) {
         flags |= NPY_ARRAY_F_CONTIGUOUS;
     }
     Py_INCREF(args[1]);
     PyObject *array = PyArray_NewFromDescr((PyTypeObject *)type, (PyArray_Descr *)args[1], ndim, shape, NULL,
-                                           mapping->map.data, flags, NULL);
+                                           mapping->map.data + start, flags, NULL);
     if (array == NULL) {
         return NULL;
     }
     /* SAFE: the one place where an array meets a mapping's bytes. */
-    if (!nd_range_fits(0, (size_t)PyArray_NBYTES((PyArrayObject *)array), mapping->map.nbytes)) {
-        PyErr_Format(PyExc_ValueError, "the array needs %zd bytes, the mapping has %zu",
-                     (Py_ssize_t)PyArray_NBYTES((PyArrayObject *)array), mapping->map.nbytes);
+    if (!nd_range_fits((size_t)start, (size_t)PyArray_NBYTES((PyArrayObject *)array), mapping->map.nbytes)) {
+        PyErr_Format(PyExc_ValueError, "the array needs %zd bytes from byte %zd, the mapping has %zu",
+                     (Py_ssize_t)PyArray_NBYTES((PyArrayObject *)array), start, mapping->map.nbytes);
         Py_DECREF(array);
         return NULL;
     }

@@ -51,7 +51,13 @@ class ArrayBase(np.ndarray[_ShapeT, _DTypeT]):
     def closed(self) -> bool: ...
     @classmethod
     def _from_mapping(
-        cls, mapping: Mapping, dtype: np.dtype[Any], shape: tuple[SupportsIndex, ...], order: str, /
+        cls,
+        mapping: Mapping,
+        dtype: np.dtype[Any],
+        shape: tuple[SupportsIndex, ...],
+        order: str,
+        start: int = 0,
+        /,
     ) -> Self: ...
     def flush(self) -> None: ...
     def check(self) -> None: ...

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
 
 from ndfile._core import ArrayBase
 from ndfile.durable import save_memory, sync_folder
 from ndfile.errors import LayoutError
-from ndfile.file import MODES, File, Options, refused_mode
+from ndfile.file import MODES, PLAIN, File, Options, names_a_path, refused_mode
 from ndfile.layout import Layout
+from ndfile.new_file import NewFile
 
 if TYPE_CHECKING:
     import os
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
+    from ndfile._core import Mapping
+
     Source: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes]
     Mode: TypeAlias = Literal["r", "c", "r+", "w+", "readonly", "copyonwrite", "readwrite", "write"]
     Lock: TypeAlias = Literal["exclusive", "shared"]
     Shape: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | np.ndarray[Any, np.dtype[np.integer[Any]]]
 
-__all__ = ["memmap"]
+__all__ = ["array_over", "memmap"]
 
 ShapeT = TypeVar("ShapeT", bound=tuple[int, ...], covariant=True)
 DTypeT = TypeVar("DTypeT", bound=np.dtype[Any], covariant=True)
@@ -257,9 +260,12 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         if sparse or lock is not None or not follow_symlinks or block_device:
             options = Options(sparse, lock, lock_timeout_s, follow_symlinks, block_device)
             options.check(mode)
-            file = File(filename, mode, options)
         else:
-            file = File(filename, mode)
+            options = PLAIN
+        if mode == "w+" and names_a_path(filename):
+            file: File = NewFile(filename, options)
+        else:
+            file = File(filename, mode, options)
         try:
             if shape is None:
                 layout.fill(file.name, file.size)
@@ -318,3 +324,19 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         if mapping is None:
             raise ValueError("rescue: the array has no file. Nothing was saved. Use numpy.save.")
         return save_memory(mapping, path)
+
+
+class Described(Protocol):
+    """What says dtype, shape and order: a `Layout`, or the member of an archive."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def order(self) -> str: ...
+
+
+def array_over(mapping: Mapping, layout: Described, start: int = 0) -> memmap[Any, Any]:
+    """An array over the bytes of a mapping, from byte `start` of it on."""
+    return memmap._from_mapping(mapping, layout.dtype, layout.shape, layout.order, start)  # noqa: SLF001  # its own class

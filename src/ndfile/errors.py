@@ -7,6 +7,9 @@ system's own number for a file that cannot be opened, extended or written::
     └── NdfileError
         ├── LayoutError   (ValueError)   no file could hold what was asked for
         ├── SizeError     (ValueError)   this file cannot
+        ├── FormatError   (ValueError)   the file is not what its format wants, or its bytes cannot be mapped
+        ├── MemberError   (KeyError)     the file has no array of that name
+        ├── LibraryError  (ImportError)  a library that reads the format is not installed
         ├── ClosedError   (ValueError)   the array's mapping is closed
         ├── ReadOnlyError (ValueError)   a write went through a map that only reads
         ├── FaultError    (OSError)      the file was cut, the device failed or the disk is full
@@ -26,8 +29,11 @@ from errno import EAGAIN, EIO, ENODATA, ENOSPC
 __all__ = [
     "ClosedError",
     "FaultError",
+    "FormatError",
     "LayoutError",
+    "LibraryError",
     "LockedError",
+    "MemberError",
     "NdfileError",
     "ReadOnlyError",
     "SizeError",
@@ -133,6 +139,98 @@ class SizeError(NdfileError, ValueError):
             f"({self.needed - there} short)",
             "Pass shape=None to map what is there.",
         )
+
+
+class FormatError(NdfileError, ValueError):
+    """A file that breaks its format's rules, or whose bytes cannot be mapped as they are.
+
+    Attributes
+    ----------
+    path : str, pathlib.Path or None
+        The file.
+    member : str or None
+        The array in the file that is concerned; None for the file as a whole.
+    offset : int or None
+        The byte of the file where it shows, where that can be told.
+    problem : str
+        What is wrong, with the numbers.
+    advice : str
+        What would work.
+    """
+
+    facts = ("path", "member", "offset", "problem", "advice")
+    path: object
+    member: str | None
+    offset: int | None
+    problem: str
+    advice: str
+
+    def sentence(self) -> str:
+        member = "" if self.member is None else f"member {_shortened(self.member)}: "
+        place = "" if self.offset is None else f" (at byte {self.offset})"
+        return f"open {_quoted(self.path)}: {member}{self.problem}{place}. Nothing was changed. {self.advice}"
+
+
+class MemberError(NdfileError, KeyError):
+    """A file that has no array of the name that was asked for.
+
+    Attributes
+    ----------
+    path : str, pathlib.Path or None
+        The file.
+    key : object
+        What was asked for.
+    names : tuple of str
+        What there is.
+    """
+
+    facts = ("path", "key", "names")
+    path: object
+    key: object
+    names: tuple[str, ...]
+
+    def sentence(self) -> str:
+        from difflib import get_close_matches
+
+        if not self.names:
+            there, advice = "no members", "Look at it with ndfile.info."
+        else:
+            some = get_close_matches(str(self.key)[:99], self.names, 3, 0.5) or self.names[:3]
+            there = f"{len(self.names)} member{'s'[: len(self.names) > 1]}"
+            advice = f"There is {', '.join(map(_shortened, some))}{' ...' if len(some) < len(self.names) else ''}"
+        return f"open {_quoted(self.path)}: {_shortened(self.key)} is not one of its {there}. {advice}"
+
+
+def _shortened(name: object, most: int = 99) -> str:
+    # A name comes from the file, which may be hostile.
+    text = repr(name)
+    return text if len(text) <= most else f"{text[: most - 4]}...{text[0]}"
+
+
+class LibraryError(NdfileError, ImportError):
+    """A library that reads a format, and is not installed.
+
+    Attributes
+    ----------
+    library : str
+        Its name as a module.
+    extra : str
+        The extra of ndfile's that brings it.
+    need : str
+        What it is needed for.
+    """
+
+    facts = ("library", "extra", "need")
+    library: str
+    extra: str
+    need: str
+
+    def __init__(self, *facts: object) -> None:
+        super().__init__(*facts)
+        self.name = self.library
+
+    def sentence(self) -> str:
+        return f"{self.need} needs {self.library}, which is not installed. Run: pip install 'ndfile[{self.extra}]'"
 
 
 def find_asked() -> None:

@@ -6,21 +6,18 @@ import errno
 import fcntl
 import os
 import stat
-import sys
 import time
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ndfile import locks
 from ndfile._core import Mapping, open_file, regular_size
-from ndfile.errors import LayoutError, TruncationWarning
-from ndfile.replacement import CANNOT_REPLACE, Draft, Place
+from ndfile.errors import LayoutError
 from ndfile.space import reserve, restore
 
 if TYPE_CHECKING:
     import pathlib
 
-__all__ = ["MODES", "File", "Options", "refused_mode"]
+__all__ = ["MODES", "PLAIN", "TRIES", "File", "Options", "absolute_name", "end_of", "names_a_path", "refused_mode"]
 
 # NumPy's long names stand for the same modes.
 MODES = {
@@ -73,14 +70,20 @@ def refused_mode(mode: object) -> NoReturn:
     raise LayoutError(f"mode must be one of {list(MODES)}, not {mode!r}", "Pass one of them.")
 
 
+def names_a_path(source: Any) -> bool:
+    """Tell a path from a file object."""
+    return isinstance(source, (str, bytes)) or not hasattr(source, "read")
+
+
 class File:
     """A regular file opened to be mapped: a path, or a file object, which is left as it was.
 
     Attributes
     ----------
     fd : int
-        Owned here, and by the mapping after `map`; -1 then, and for a path where mode ``w+`` found no file.
+        Owned here, and by the mapping after `map`; -1 then.
     mode : {'r', 'c', 'r+', 'w+'}
+        ``w+`` is for file objects and `NewFile` only.
     name : str, pathlib.Path or None
         Absolute; a Path where one was given, None for a file object without a name.
     options : Options
@@ -88,16 +91,15 @@ class File:
         Bytes, when it was opened.
     """
 
-    __slots__ = ("_is_path", "_place", "_source", "fd", "mode", "name", "options", "size")
+    __slots__ = ("_is_path", "_source", "fd", "mode", "name", "options", "size")
 
     def __init__(self, source: Any, mode: str, options: Options = PLAIN) -> None:
         self.mode = mode
         self.options = options
-        self._is_path = is_path = isinstance(source, (str, bytes)) or not hasattr(source, "read")
-        self._place: Place | None = None
+        self._is_path = is_path = names_a_path(source)
         self.fd = -1
         try:
-            self.name = _absolute_name(source)
+            self.name = absolute_name(source)
             if is_path and options is PLAIN and mode != "w+":
                 self.fd, self.size = open_file(source, FLAGS[mode])
                 if self.size < 0:
@@ -115,23 +117,27 @@ class File:
         return "<file object>" if self.name is None else str(self.name)
 
     def map(self, offset: int, nbytes: int) -> Mapping:
-        """Map bytes of the file; let it grow to hold them in the modes that write, start afresh in ``w+``."""
+        """Map bytes of the file; let it grow to hold them in the modes that write."""
         mode = self.mode
-        if mode == "w+" and self._is_path:
-            return self._start_afresh(offset, nbytes)
         if (mode == "r+" or mode == "w+") and (offset + nbytes > self.size or self.size == 0):
             return self._grow(offset, nbytes)
         if self.options is not PLAIN:
-            return self._take_over(offset, nbytes)
-        mapping = Mapping(self.fd, offset, nbytes, mode, self.name)  # as _take_over does, without the call
+            return self.map_inside(offset, nbytes)
+        mapping = Mapping(self.fd, offset, nbytes, mode, self.name)  # as map_inside does, without the call
+        self.fd = -1
+        return mapping
+
+    def map_inside(self, offset: int, nbytes: int) -> Mapping:
+        """Map bytes that the file has; it never grows, nor is it replaced."""
+        if self.options.lock is None:
+            mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name)
+        else:  # it lives as long as the descriptor, which modes that only read would close
+            mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name, True)
         self.fd = -1
         return mapping
 
     def abandon(self) -> None:
         """Give back what is open."""
-        if self._place is not None:
-            self._place.close()
-            self._place = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -159,13 +165,7 @@ class File:
             if self.options.lock is not None:
                 self._reopen()
             return
-        if self.mode == "w+":
-            self._place = Place(self._source, self.options.follow_symlinks)
-        try:
-            self.fd = os.open(self._source, FLAGS[self.mode] | (0 if self.options.follow_symlinks else os.O_NOFOLLOW))
-        except FileNotFoundError:
-            if self.mode != "w+":
-                raise
+        self.fd = os.open(self._source, FLAGS[self.mode] | (0 if self.options.follow_symlinks else os.O_NOFOLLOW))
 
     def _reopen(self) -> None:
         """Get an opening of our own: a lock lives as long as the opening, and a file object's may live longer."""
@@ -188,8 +188,6 @@ class File:
 
     def _is_settled(self) -> bool:
         """Tell whether the path names the open file, as far as that matters."""
-        if self._place is not None:
-            return self._place.holds(self.fd) or self._is_nameless()
         return not self._is_path or self.options.lock is None or self._is_named()
 
     def _is_named(self) -> bool:
@@ -200,34 +198,17 @@ class File:
             return False
         return os.path.samestat(named, os.fstat(self.fd))
 
-    def _is_nameless(self) -> bool:
-        """Tell whether the path is one like /dev/fd/3, which leads to a file that no folder has."""
-        # While somebody renames another file over this one, the kernel finds it under its name a moment too long.
-        for pause_s in (0, 0.001, 0.01, 0.05):
-            time.sleep(pause_s)
-            if os.fstat(self.fd).st_nlink > 0 or not self._is_named():
-                return False
-        return True
-
     def _unsettled(self) -> OSError:
         return OSError(errno.EBUSY, f"The path came to name another file {TRIES} times while it was opened", self.name)
 
-    def _take_over(self, offset: int, nbytes: int) -> Mapping:
-        if self.options.lock is None:
-            mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name)
-        else:  # it lives as long as the descriptor, which modes that only read would close
-            mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name, True)
-        self.fd = -1
-        return mapping
-
     def _grow(self, offset: int, nbytes: int) -> Mapping:
         """Map bytes of the open file, which grows to hold them."""
-        end = _end_of(offset, nbytes)
+        end = end_of(offset, nbytes)
         self._refuse_device(end)
         before = os.fstat(self.fd)
         reserve(self.fd, before, end, self.path, sparse=self.options.sparse)
         try:
-            return self._take_over(offset, nbytes)
+            return self.map_inside(offset, nbytes)
         except BaseException:
             restore(self.fd, before)
             raise
@@ -237,101 +218,11 @@ class File:
             text = f"A block device of {self.size} bytes cannot be extended to {end}. Nothing was changed"
             raise OSError(errno.ENOSPC, text, self.name)
 
-    def _start_afresh(self, offset: int, nbytes: int) -> Mapping:
-        """Map a new file in the place of what the path names."""
-        for _ in range(TRIES):
-            try:
-                if self.fd < 0:
-                    mapping = self._make(offset, nbytes)
-                elif self.size == 0:
-                    mapping = self._grow(offset, nbytes)
-                else:
-                    mapping = self._replace(offset, nbytes)
-            except FileExistsError:  # somebody else was faster
-                self.abandon()
-                self._find()
-                continue
-            self.abandon()
-            return mapping
-        raise self._unsettled()
 
-    def _replace(self, offset: int, nbytes: int) -> Mapping:
-        assert self._place is not None
-        if os.fstat(self.fd).st_nlink > 1:
-            self._place.finish(self.fd)
-        names = os.fstat(self.fd).st_nlink
-        if names > 1:
-            return self._overwrite(offset, nbytes, f"it has {names} names")
-        if self._is_nameless():
-            return self._overwrite(offset, nbytes, "it has no name of its own")
-        try:
-            return self._make(offset, nbytes)
-        except OSError as error:
-            if error.errno not in CANNOT_REPLACE:
-                raise
-            reason = f"no new file can take its place ({error.strerror})"
-        return self._overwrite(offset, nbytes, reason)
-
-    def _make(self, offset: int, nbytes: int) -> Mapping:
-        """Map a new file, which gets the name once nothing can fail any more."""
-        assert self._place is not None
-        is_first = self.fd < 0
-        left = "No file was made" if is_first else "The old file was left as it was; remove it first to use its blocks"
-        # Until it has the old file's permissions nobody else may open it.
-        draft = Draft(self._place, 0o666 if is_first else 0o600)
-        try:
-            if not is_first:
-                draft.resemble(self.fd)
-            if self.options.lock is not None:
-                locks.take(draft.fd, self.options.lock, time.monotonic(), self.path)
-            empty = os.fstat(draft.fd)
-            reserve(draft.fd, empty, _end_of(offset, nbytes), self.path, sparse=self.options.sparse, left=left)
-            mapping = Mapping(draft.fd, offset, nbytes, self.mode, self.name)  # writes, so it keeps the descriptor
-            draft.fd = -1
-            if is_first:
-                draft.add()
-            else:
-                draft.replace()
-        except BaseException:
-            draft.discard()
-            raise
-        return mapping
-
-    def _overwrite(self, offset: int, nbytes: int, reason: str) -> Mapping:
-        """Map the old file, emptied: the one way to lose what other maps of it show."""
-        if not self._is_named():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
-        text = (
-            f"open {self.path!r}: mode 'w+' truncates the old file, for {reason}. "
-            "Other maps of it lose their data. Pass mode='r+' to keep what is there."
-        )
-        warnings.warn(text, TruncationWarning, stacklevel=_users_level())
-        fd = self.fd
-        # What fails here leaves the content. The mapping keeps fd open.
-        grows = _end_of(offset, nbytes) > self.size
-        before = os.fstat(fd)
-        mapping = self._grow(offset, nbytes) if grows else self._take_over(offset, nbytes)
-        try:
-            os.ftruncate(fd, 0)
-        except BaseException:
-            restore(fd, before)
-            raise
-        left = "The old content is gone"
-        reserve(fd, os.fstat(fd), _end_of(offset, nbytes), self.path, sparse=self.options.sparse, left=left)
-        return mapping
-
-
-def _end_of(offset: int, nbytes: int) -> int:
+def end_of(offset: int, nbytes: int) -> int:
+    """The size that a file is to have for these bytes."""
     # NumPy leaves a byte in a file that would stay empty, because an empty file cannot be mapped.
     return max(offset + nbytes, 1)
-
-
-def _users_level() -> int:
-    """The `stacklevel` of the first line that is not ours, seen from the caller."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001  # `inspect` has the same, and takes milliseconds to import
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ndfile":
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _duplicate(fileobject: Any, mode: str) -> int:
@@ -342,11 +233,12 @@ def _duplicate(fileobject: Any, mode: str) -> int:
     writes = mode in ("r+", "w+")
     if access == os.O_WRONLY or (writes and access == os.O_RDONLY):
         text = f"mode {mode!r} takes a file object that is open for reading{' and writing' if writes else ''}"
-        raise PermissionError(errno.EACCES, text, _absolute_name(fileobject))
+        raise PermissionError(errno.EACCES, text, absolute_name(fileobject))
     return os.dup(fd)
 
 
-def _absolute_name(source: Any) -> str | pathlib.Path | None:
+def absolute_name(source: Any) -> str | pathlib.Path | None:
+    """The absolute path of what is to be opened: a Path where one was given, None for a file object without a name."""
     if isinstance(source, str):
         return os.path.normpath(source) if source.startswith("/") else os.path.abspath(source)
     if isinstance(source, os.PathLike):

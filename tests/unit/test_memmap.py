@@ -595,7 +595,7 @@ def test_an_array_is_not_made_of_anything_but_a_mapping(arguments):
 
 @pytest.mark.parametrize(("dtype", "shape"), [("u1", (49,)), ("f4", (13,)), ("f8", (3, 4))])
 def test_an_array_is_not_made_larger_than_its_mapping(array, dtype, shape):
-    with pytest.raises(ValueError, match=r"needs \d+ bytes, the mapping has 48"):
+    with pytest.raises(ValueError, match=r"needs \d+ bytes from byte 0, the mapping has 48"):
         nf.memmap._from_mapping(array._mmap, np.dtype(dtype), shape, "C")
 
 

@@ -1,0 +1,202 @@
+"""safetensors: a JSON header with the places of its tensors, then their bytes without a gap."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ndfile.dtypes import EXTENSIONS, extension, extension_name
+from ndfile.errors import LayoutError, LibraryError
+from ndfile.formats.format import Contents, Format, Member, Plan
+from ndfile.layout import LIMIT, MOST_DIMENSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ndfile.formats.format import Source
+    from ndfile.stream import Stream
+
+__all__ = ["Safetensors"]
+
+# About 80,000 tensors. The format's own library reads ten times as much.
+MOST_HEADER_NBYTES = 8 << 20
+
+# As the library has it: the data begins at a multiple of 8. We write multiples of 64.
+ALIGNMENT = 64
+
+KEYS = {"dtype", "shape", "data_offsets"}
+
+NUMPY_TYPES = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "U16": "<u2",
+    "I16": "<i2",
+    "F16": "<f2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "F32": "<f4",
+    "U64": "<u8",
+    "I64": "<i8",
+    "F64": "<f8",
+    "C64": "<c8",
+}
+EXTENSION_TYPES = {
+    "BF16": "bfloat16",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+}
+# Types with items smaller than a byte, by their bits: they have a length, and no dtype.
+PACKED_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+
+# Bits of an item of each type.
+BITS = (
+    {name: np.dtype(kind).itemsize * 8 for name, kind in NUMPY_TYPES.items()}
+    | {name: EXTENSIONS[kind] * 8 for name, kind in EXTENSION_TYPES.items()}
+    | PACKED_BITS
+)
+
+DTYPES = {name: np.dtype(kind) for name, kind in NUMPY_TYPES.items()}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+EXTENSION_NAMES = {kind: name for name, kind in EXTENSION_TYPES.items()}
+
+
+class Safetensors(Format):
+    """``.safetensors``, by the rules of its specification: unique names, no overlap, no gap, nothing left over."""
+
+    name = "safetensors"
+    suffixes = (".safetensors",)
+    is_archive = True
+    orders = ("C",)
+    metadata_nbytes = 1 << 20
+
+    def recognises(self, source: Source) -> bool:
+        length = int.from_bytes(source.head[:8], "little")
+        return source.head[8:10] in (b'{"', b"{}") and 2 <= length <= source.size - 8
+
+    def describe(self, source: Source, **_: Any) -> Contents:
+        fields, start = _read_header(source)
+        metadata = fields.pop("__metadata__", {})
+        if not (isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())):
+            raise source.broken("__metadata__ is no object of strings", offset=8)
+        tensors = [_place(source, name, tensor) for name, tensor in fields.items()]
+        _check_coverage(source, tensors, source.size - start)
+        members = {name: _member(name, fields[name], start + begin) for name, begin, _ in tensors}
+        return Contents(members, True, metadata)
+
+    def plan(self, streams: Mapping[str, Stream], metadata: Mapping[str, Any]) -> Plan:
+        texts = {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+        fields: dict[str, Any] = {"__metadata__": texts} if texts else {}
+        places, end = {}, 0
+        # As the library does: the widest items first, so that all are aligned without gaps.
+        for name, stream in sorted(streams.items(), key=lambda item: -item[1].dtype.itemsize):
+            if name == "__metadata__":
+                raise LayoutError("a tensor cannot be named '__metadata__'", "Rename it.")
+            places[name] = end
+            kind = _type_name(stream)
+            fields[name] = {"dtype": kind, "shape": stream.shape, "data_offsets": [end, end := end + stream.nbytes]}
+        text = json.dumps(fields, separators=(",", ":")).encode("ascii")
+        text += b" " * (-(8 + len(text)) % ALIGNMENT)
+        if len(text) > MOST_HEADER_NBYTES:
+            raise LayoutError(
+                f"the header has {len(text)} bytes, at most {MOST_HEADER_NBYTES} are read", "Use two files."
+            )
+        start = 8 + len(text)
+        members = {
+            name: Member(name, stream.dtype, stream.shape, start + places[name]) for name, stream in streams.items()
+        }
+        return Plan(start + end, members, ((0, len(text).to_bytes(8, "little") + text),))
+
+
+def _type_name(stream: Stream) -> str:
+    kind = extension_name(stream.dtype)
+    name = NAMES.get(stream.dtype) if kind is None else EXTENSION_NAMES.get(kind)
+    if name is None:
+        raise LayoutError(
+            f"safetensors has no dtype {stream.dtype}",
+            "Use little-endian numbers of it, or write a .npz, which has every dtype.",
+        )
+    if stream.order == "F" and len(stream.shape) > 1:
+        raise LayoutError("safetensors has no order 'F'", "Use order='C'.")
+    return name
+
+
+def _read_header(source: Source) -> tuple[dict[str, Any], int]:
+    length = int.from_bytes(source.read(0, 8), "little")
+    if length > MOST_HEADER_NBYTES:
+        raise source.broken(f"its header has {length} bytes, {MOST_HEADER_NBYTES} are read", offset=0)
+    if source.read(8, 1) != b"{":
+        raise source.broken(f"its header begins with {source.read(8, 1)!r}, not with '{{'", offset=8)
+    try:
+        fields = json.loads(source.read(8, length).decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise source.broken(f"its header is no JSON ({str(error)[:200]})", offset=8) from None
+    return fields, 8 + length
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _place(source: Source, name: str, tensor: Any) -> tuple[str, int, int]:
+    """A tensor's name, its first byte and the one behind its last, counted from the data's beginning."""
+    if not (isinstance(tensor, dict) and tensor.keys() == KEYS):
+        raise source.broken("it should have dtype, shape and data_offsets, and nothing else", member=name, offset=8)
+    offsets, shape, kind = tensor["data_offsets"], tensor["shape"], tensor["dtype"]
+    if not (_are_sizes(offsets) and len(offsets) == 2 and offsets[0] <= offsets[1]):
+        raise source.broken(f"data_offsets {str(offsets)[:99]} are no two increasing integers", member=name, offset=8)
+    if not (_are_sizes(shape) and len(shape) <= MOST_DIMENSIONS):
+        raise source.broken(f"shape {str(shape)[:99]} is no list of at most 64 sizes", member=name, offset=8)
+    bits = BITS.get(kind) if isinstance(kind, str) else None
+    if bits is None:
+        raise source.broken(f"there is no dtype {str(kind)[:99]!r}", member=name, offset=8)
+    begin, end = offsets
+    needed = math.prod(shape) * bits
+    if needed != (end - begin) * 8:
+        raise source.broken(f"{kind} {shape} needs {needed / 8:g} bytes, it has {end - begin}", member=name, offset=8)
+    return name, begin, end
+
+
+def _are_sizes(values: Any) -> bool:
+    if not isinstance(values, list):
+        return False
+    # A loop takes half the time of a generator, and there may be 100,000 of them.
+    for value in values:  # noqa: SIM110
+        if type(value) is not int or not 0 <= value <= LIMIT:
+            return False
+    return True
+
+
+def _check_coverage(source: Source, tensors: list[tuple[str, int, int]], size: int) -> None:
+    """The tensors, one after the other, are the whole of the data."""
+    end = 0
+    for name, begin, after in sorted(tensors, key=lambda tensor: tensor[1:]):
+        if begin != end:
+            kind = "overlap" if begin < end else "gap"
+            raise source.broken(
+                f"{kind}: it begins at byte {begin} of the data, the one before ends at {end}", member=name
+            )
+        end = after
+    if end != size:
+        raise source.broken(f"its tensors have {end} bytes, {size} follow the header")
+
+
+def _member(name: str, tensor: dict[str, Any], offset: int) -> Member:
+    kind, shape = tensor["dtype"], tuple(tensor["shape"])
+    if kind in PACKED_BITS:
+        obstacle = f"its items have {PACKED_BITS[kind]} bits ({kind})"
+        return Member(name, np.dtype("V"), shape, None, obstacle=obstacle)
+    try:
+        dtype = DTYPES.get(kind) or extension(EXTENSION_TYPES[kind])
+    except LibraryError as error:  # the other tensors can be had without
+        return Member(name, np.dtype("V"), shape, None, obstacle=f"{kind} is no dtype of NumPy's", way_out=str(error))
+    return Member(name, dtype, shape, offset)
