@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ndfile.dtypes import descr_of
+from ndfile.errors import LayoutError
 from ndfile.reading import look
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class Info:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in values that JSON knows."""
-        values = asdict(self) | {"path": str(self.path), "notes": list(self.notes), "metadata": dict(self.metadata)}
+        values = vars(self) | {"path": str(self.path), "notes": list(self.notes), "metadata": dict(self.metadata)}
         values["members"] = {name: _member_to_dict(member) for name, member in self.members.items()}
         return values
 
@@ -164,10 +166,10 @@ def _bytes(count: int) -> str:
 
 
 def _member_to_dict(member: Member) -> dict[str, Any]:
-    from numpy.lib.format import dtype_to_descr
-
     values = member._asdict() | {"shape": list(member.shape), "nbytes": member.nbytes}
-    has_name = member.dtype.kind == "V" and not member.dtype.names  # a type of ml_dtypes, or none
-    values["dtype"] = str(member.dtype) if has_name else dtype_to_descr(member.dtype)
+    try:
+        values["dtype"] = descr_of(member.dtype)
+    except LayoutError:  # its bytes cannot be mapped either
+        values["dtype"] = str(member.dtype)
     values["metadata"] = dict(member.metadata)
     return values

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ndfile._core import Mapping
 
-__all__ = ["save_memory", "sync_folder", "written_back"]
+__all__ = ["save_memory", "sync_folder"]
 
 # Large enough for the device's speed, small beside any memory.
 BLOCK_NBYTES = 8 << 20
-
-# Below this a sync at the end costs less than a thread. Between two syncs the writer gets on.
-WORTH_A_THREAD_NBYTES = 64 << 20
-PAUSE_S = 0.01
 
 PAGE_NBYTES = os.sysconf("SC_PAGESIZE")
 
@@ -32,36 +24,6 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-@contextmanager
-def written_back(fd: int, nbytes: int) -> Iterator[None]:
-    """Let the disk take `nbytes` while they are still being written: the sync at the end then has little left to do.
-
-    Raises what the disk answered meanwhile: the kernel says it once.
-    """
-    if nbytes < WORTH_A_THREAD_NBYTES:
-        yield
-        return
-    done = threading.Event()
-    failures: list[OSError] = []
-
-    def sync() -> None:
-        try:
-            while not done.wait(PAUSE_S):
-                os.fdatasync(fd)
-        except OSError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=sync, name="ndfile-writeback")
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 def save_memory(mapping: Mapping, path: str | os.PathLike[str]) -> int:

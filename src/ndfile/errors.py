@@ -192,13 +192,13 @@ class MemberError(NdfileError, KeyError):
     def sentence(self) -> str:
         from difflib import get_close_matches
 
-        if not self.names:
-            there, advice = "no members", "Look at it with ndfile.info."
-        else:
-            some = get_close_matches(str(self.key)[:99], self.names, 3, 0.5) or self.names[:3]
-            there = f"{len(self.names)} member{'s'[: len(self.names) > 1]}"
-            advice = f"There is {', '.join(map(_shortened, some))}{' ...' if len(some) < len(self.names) else ''}"
-        return f"open {_quoted(self.path)}: {_shortened(self.key)} is not one of its {there}. {advice}"
+        some = get_close_matches(str(self.key)[:99], self.names, 3, 0.5) or self.names[:3]
+        there = f"{len(self.names) or 'no'} member{'s'[: len(self.names) != 1]}"
+        listed = f"{', '.join(map(_shortened, some))}{' ...' if len(some) < len(self.names) else ''}"
+        if self.key is None:
+            return f"open {_quoted(self.path)}: it has {there}, and no key was given. Pass key=, such as {listed}"
+        advice = f" There is {listed}" if listed else ""
+        return f"open {_quoted(self.path)}: {_shortened(self.key)} is not one of its {there}.{advice}"
 
 
 def _shortened(name: object, most: int = 99) -> str:

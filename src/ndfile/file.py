@@ -17,7 +17,18 @@ from ndfile.space import reserve, restore
 if TYPE_CHECKING:
     import pathlib
 
-__all__ = ["MODES", "PLAIN", "TRIES", "File", "Options", "absolute_name", "end_of", "names_a_path", "refused_mode"]
+__all__ = [
+    "MODES",
+    "PLAIN",
+    "TRIES",
+    "File",
+    "Options",
+    "absolute_name",
+    "end_of",
+    "map_beside",
+    "names_a_path",
+    "refused_mode",
+]
 
 # NumPy's long names stand for the same modes.
 MODES = {
@@ -217,6 +228,16 @@ class File:
         if self.options.block_device and stat.S_ISBLK(os.fstat(self.fd).st_mode):
             text = f"A block device of {self.size} bytes cannot be extended to {end}. Nothing was changed"
             raise OSError(errno.ENOSPC, text, self.name)
+
+
+def map_beside(fd: int, offset: int, nbytes: int, mode: str, name: Any) -> Mapping:
+    """Map bytes of an open file whose descriptor stays the caller's."""
+    own = os.dup(fd)
+    try:
+        return Mapping(own, offset, nbytes, mode, name)
+    except BaseException:
+        os.close(own)
+        raise
 
 
 def end_of(offset: int, nbytes: int) -> int:

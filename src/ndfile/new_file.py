@@ -73,8 +73,9 @@ class NewFile(File):
         is_first = self.fd < 0
         left = "No file was made" if is_first else "The old file was left as it was; remove it first to use its blocks"
         # Until it has the old file's permissions nobody else may open it.
-        draft = Draft(self._place, 0o666 if is_first else 0o600)
+        draft = Draft(self._place)
         try:
+            draft.open(0o666 if is_first else 0o600)
             if not is_first:
                 draft.resemble(self.fd)
             if self.options.lock is not None:

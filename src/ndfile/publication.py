@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ndfile.durable import sync_folder
 from ndfile.replacement import Draft, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["publish"]
+__all__ = ["publish", "written_back"]
 
 ResultT = TypeVar("ResultT")
+
+# Below this a sync at the end costs less than a thread. Between two syncs the writer gets on.
+WORTH_A_THREAD_NBYTES = 64 << 20
+PAUSE_S = 0.01
 
 
 def publish(
@@ -32,35 +37,67 @@ def publish(
     its descriptor when it is complete, just before it gets its name. Whatever is raised leaves what there was.
     FileExistsError for a path that exists, unless `overwrite`.
     """
-    place = Place(path, follow_symlinks=True)
-    try:
+    with contextlib.ExitStack() as stack:
+        place = Place(path, follow_symlinks=True)
+        stack.callback(place.close)
+        # Before anything is done: a folder may be one that is written but not read.
+        folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.folder) if sync else -1
+        if folder >= 0:
+            stack.callback(os.close, folder)
         old = _existing(place, overwrite)
+        if old >= 0:
+            stack.callback(os.close, old)
+        draft = Draft(place)
         try:
-            draft = Draft(place, 0o666 if old < 0 else 0o600)
-            try:
-                if old >= 0:
-                    draft.resemble(old)
-                result = write(draft.fd, place.path)
-                if sync:
-                    os.fsync(draft.fd)
-                if before is not None:
-                    before(draft.fd)
-                if overwrite:
-                    draft.replace()
-                else:
-                    draft.add()
-            except BaseException:
-                draft.discard()
-                raise
-            os.close(draft.fd)
-        finally:
+            draft.open(0o666 if old < 0 else 0o600)
             if old >= 0:
-                os.close(old)
-        if sync:
-            sync_folder(os.path.realpath(place.path))
-    finally:
-        place.close()
+                draft.resemble(old)
+            result = write(draft.fd, place.path)
+            if sync:
+                os.fsync(draft.fd)
+            if before is not None:
+                before(draft.fd)
+            if overwrite:
+                draft.replace()
+            else:
+                draft.add()
+        except BaseException:
+            draft.discard()
+            raise
+        os.close(draft.fd)
+        if folder >= 0:
+            os.fsync(folder)
     return result
+
+
+@contextlib.contextmanager
+def written_back(fd: int, nbytes: int) -> Iterator[None]:
+    """Let the disk take `nbytes` while they are still being written: the sync at the end then has little left to do.
+
+    Raises what the disk answered meanwhile: the kernel says it once.
+    """
+    if nbytes < WORTH_A_THREAD_NBYTES:
+        yield
+        return
+    done = threading.Event()
+    failures: list[OSError] = []
+
+    def sync() -> None:
+        try:
+            while not done.wait(PAUSE_S):
+                os.fdatasync(fd)
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=sync, name="ndfile-writeback")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _existing(place: Place, overwrite: bool) -> int:
@@ -76,4 +113,7 @@ def _existing(place: Place, overwrite: bool) -> int:
         text = "This is no regular file, which alone can be replaced"
         raise OSError(errno.EINVAL, text, place.path)
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(place.name, flags, dir_fd=place.folder)
+    try:
+        return os.open(place.name, flags, dir_fd=place.folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, place.path) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ndfile import formats
 from ndfile.archive import Archive
 from ndfile.array import array_over
-from ndfile.errors import LayoutError, MemberError
+from ndfile.errors import FormatError, LayoutError, MemberError
 from ndfile.file import MODES, TRIES, File, refused_mode
 
 if TYPE_CHECKING:
@@ -118,20 +118,22 @@ def open(path: Any, mode: str = "r", key: str | None = None, *, format: str | No
 
 def look(path: Any, mode: str, format_name: str | None, hints: dict[str, Any]) -> Found:
     """Open a file and describe it. Whoever calls maps the file or abandons it."""
-    path = os.fspath(path)
+    os.fspath(path)  # TypeError for what is no path
     for _ in range(TRIES):
         file = File(path, mode)
+        source = None
         try:
             source = formats.Source(file.fd, file.name, file.size)
             found = formats.find(source, hints) if format_name is None else formats.named(format_name)
             _check_hints(found, hints)
-            contents = found.describe(source, **hints)
-            for member in contents.members.values():
-                if member.obstacle is None and not member.lies_inside(file.size):
-                    member.layout(source)
+            contents = _checked(found.describe(source, **hints), source)
             # A sidecar that was read belongs to the file that the path leads to now.
             if found.describes_itself or source.is_current():
                 return Found(file, source, found, contents)
+        except FormatError:
+            if source is None or source.is_current():
+                file.abandon()
+                raise
         except BaseException:
             file.abandon()
             raise
@@ -139,11 +141,20 @@ def look(path: Any, mode: str, format_name: str | None, hints: dict[str, Any]) -
     raise OSError(errno.EBUSY, f"The file was replaced {TRIES} times while it was opened", path)
 
 
+def _checked(contents: Contents, source: Source) -> Contents:
+    for member in contents.members.values():
+        if member.obstacle is None and not member.lies_inside(source.size):
+            member.layout(source)
+    return contents
+
+
 def chosen(contents: Contents, path: object, key: str | None) -> Member:
     """The member of a name, or the only one; MemberError where that is not clear."""
     if key is None and len(contents.members) == 1:
         (member,) = contents.members.values()
         return member
+    if key is None and not contents.members:
+        raise FormatError(path, None, None, "it holds no arrays", "Look at it with ndfile.info.")
     if key is None or key not in contents.members:
         raise MemberError(path, key, tuple(contents.members))
     return contents.members[key]

@@ -92,12 +92,16 @@ class Draft:
 
     __slots__ = ("_name", "_place", "fd")
 
-    def __init__(self, place: Place, permissions: int) -> None:
+    def __init__(self, place: Place) -> None:
         self._place = place
         self._name = f"{_PREFIX}{os.urandom(12).hex()}"
+        self.fd = -1
+
+    def open(self, permissions: int) -> None:
+        """Make the file, empty; from here on it is there until `discard`, `add` or `replace`."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self.fd = os.open(self._name, flags, permissions, dir_fd=place.folder)
+            self.fd = os.open(self._name, flags, permissions, dir_fd=self._place.folder)
         except OSError as error:
             raise self._about_place(error) from None
 

@@ -14,9 +14,15 @@ _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def reserve(
-    fd: int, before: os.stat_result, end: int, path: str, *, sparse: bool, left: str = "The file was left as it was"
+    fd: int,
+    before: os.stat_result,
+    end: int,
+    path: str,
+    *,
+    sparse: bool | None,
+    left: str = "The file was left as it was",
 ) -> None:
-    """Let a file grow to `end` bytes, with blocks behind the new ones unless it is to be `sparse`.
+    """Let a file grow to `end` bytes, with blocks behind the new ones unless it is to be `sparse`; None: it cannot be.
 
     An OSError leaves the file as it was `before`; `left` says in what state that is.
     """
@@ -31,7 +37,7 @@ def reserve(
         # ext4 keeps what it found before the disk was full, and the size that goes with it.
         restore(fd, before)
         if isinstance(error, OSError):
-            raise _refusal(error, fd, end - before.st_size, end, path, left) from None
+            raise _refusal(error, fd, end - before.st_size, end, path, left, can_be_sparse=sparse is not None) from None
         raise
 
 
@@ -53,12 +59,14 @@ def _allocate(fd: int, size: int, end: int) -> None:
         os.ftruncate(fd, end)
 
 
-def _refusal(error: OSError, fd: int, wanted: int, end: int, path: str, left: str) -> OSError:
+def _refusal(error: OSError, fd: int, wanted: int, end: int, path: str, left: str, can_be_sparse: bool) -> OSError:
     room = os.fstatvfs(fd)
     if error.errno == errno.EFBIG:
         advice = "Pass a smaller shape"
-    else:
+    elif can_be_sparse:
         advice = "Free some space, or pass sparse=True to reserve none"
+    else:
+        advice = "Free some space"
     text = (
         f"{error.strerror}: {wanted} bytes are wanted for a file of {end}, {room.f_bavail * room.f_frsize} are free. "
         f"{left}. {advice}"

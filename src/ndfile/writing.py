@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import mmap
@@ -15,13 +16,12 @@ import numpy as np
 from ndfile import formats
 from ndfile._core import Mapping as FileMapping
 from ndfile.array import array_over
-from ndfile.durable import written_back
 from ndfile.errors import LayoutError
-from ndfile.file import absolute_name
+from ndfile.file import absolute_name, map_beside
 from ndfile.formats import Format
 from ndfile.layout import Layout
 from ndfile.progress import reported
-from ndfile.publication import publish
+from ndfile.publication import publish, written_back
 from ndfile.reading import chosen, look
 from ndfile.space import reserve
 from ndfile.stream import PIECE_NBYTES, Stream, write_all
@@ -141,12 +141,7 @@ def make(
     def write(fd: int, name: str) -> FileMapping:
         _reserve(fd, plan, name, sparse)
         kind.write(fd, {ONLY: stream}, metadata)
-        own = os.dup(fd)
-        try:
-            return FileMapping(own, offset, member.nbytes, "r+", absolute_name(path))
-        except BaseException:
-            os.close(own)
-            raise
+        return map_beside(fd, offset, member.nbytes, "r+", absolute_name(path))
 
     mapping = _publish(path, kind, plan, write, overwrite=overwrite)
     return array_over(mapping, member)
@@ -294,11 +289,15 @@ def convert(
             members = {member.name: member}
         else:
             members = dict(contents.members)
-        streams = {name: _member_stream(file, opened, found, one, kind) for name, one in members.items()}
-        metadata = dict(contents.metadata)
-        if len(members) == 1:
-            metadata |= next(iter(members.values())).metadata
-        _save(destination, kind, streams, _fitting(kind, metadata, destination), sync, progress)
+        mapping = map_beside(file.fd, 0, file.size, "r", file.name)
+        streams = {
+            name: _decoded(opened, found, one, kind)
+            if one.offset is None or found.has_checksums
+            else _stream(array_over(mapping, one, one.offset), kind, one.order)
+            for name, one in members.items()
+        }
+        metadata = _fitting(kind, streams, contents.metadata, list(members.values()), destination)
+        _save(destination, kind, streams, metadata, sync, progress)
     finally:
         file.abandon()
 
@@ -311,7 +310,7 @@ def _metadata(kind: Format, metadata: Mapping[str, Any] | None) -> dict[str, Any
     """The metadata as it will be read again; LayoutError for what the format has no room for."""
     try:
         text = json.dumps({} if metadata is None else dict(metadata), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise LayoutError(
             f"metadata is not what JSON knows ({error})", "Use str, int, float, bool, list, dict."
         ) from None
@@ -323,17 +322,35 @@ def _metadata(kind: Format, metadata: Mapping[str, Any] | None) -> dict[str, Any
     return found
 
 
-def _fitting(kind: Format, metadata: dict[str, Any], path: Any) -> dict[str, Any]:
-    fitting: dict[str, Any] = {}
-    for key, value in metadata.items():
+def _fitting(
+    kind: Format, streams: dict[str, Stream], metadata: Mapping[str, Any], members: list[Member], path: Any
+) -> dict[str, Any]:
+    """The metadata of a file, and of its array if it is one, as far as the format has room for it."""
+    wanted = dict(metadata) | dict(members[0].metadata if len(members) == 1 else {})
+    left_out = [f"that of array {one.name!r}" for one in members if one.metadata and len(members) > 1]
+    fitting, nbytes = {}, 2
+    for key, value in wanted.items():
+        nbytes += len(json.dumps({key: value})) + 2
+        if nbytes <= kind.metadata_nbytes:
+            fitting[key] = value
+        else:
+            left_out.append(repr(key))
+    streams = _named(kind, streams)
+    if fitting:
         try:
-            fitting = _metadata(kind, fitting | {key: value})
+            kind.plan(streams, fitting)
         except LayoutError:
-            text = (
-                f"convert to {os.fspath(path)!r}: metadata {key!r} has no room in format {kind.name!r} and is left out"
-            )
-            warnings.warn(text, UserWarning, stacklevel=3)
+            kind.plan(streams, {})  # raises what has nothing to do with metadata
+            left_out, fitting = [*map(repr, fitting), *left_out], {}
+    if left_out:
+        some = ", ".join(left_out[:3]) + f" and {len(left_out) - 3} more" * (len(left_out) > 3)
+        text = f"convert to {os.fspath(path)!r}: format {kind.name!r} has no room for metadata, {some} is left out"
+        warnings.warn(text, UserWarning, stacklevel=3)
     return fitting
+
+
+def _named(kind: Format, streams: dict[str, Stream]) -> dict[str, Stream]:
+    return streams if kind.is_archive else {ONLY: next(iter(streams.values()))}
 
 
 def _checked_name(name: Any) -> str:
@@ -360,33 +377,32 @@ def _filled(layout: Layout, fill: Any) -> Stream:
 
 
 def _stream(array: np.ndarray, kind: Format, order: str | None = None) -> Stream:
-    if array.dtype.hasobject:
-        raise LayoutError(
-            f"dtype {array.dtype} holds pointers, which mean nothing in a file", "Use one of fixed width."
-        )
-    stream = Stream.of(array, order if "F" in kind.orders else "C")
+    Layout(array.dtype, array.shape, 0, "C")  # LayoutError for what no file can hold
+    if np.ma.is_masked(array):
+        raise LayoutError("the array has masked items, which no format keeps", "Save array.filled() and its mask.")
+    order = order if "F" in kind.orders else "C"
     mapping = getattr(array, "_mmap", None)
     if not isinstance(mapping, FileMapping):
-        return stream
-    return stream._replace(pieces=lambda: _mapped_pieces(stream, mapping), check=mapping.check)
+        return Stream.of(array, order)
+    return Stream.of(array, order, _Release(mapping))._replace(check=mapping.check)
 
 
-def _mapped_pieces(stream: Stream, mapping: FileMapping) -> Iterator[Any]:
-    """The pieces of a mapped array; pages that were used are given back."""
-    resident = 0
-    for piece in stream.pieces():
-        yield piece
-        resident += len(piece)
-        if resident >= RESIDENT_NBYTES and mapping.mode != "c":  # private pages would lose their changes
-            mapping.madvise(mmap.MADV_DONTNEED)
-            resident = 0
+class _Release:
+    """Gives the pages of a mapping back, once so many of them have been used."""
+
+    def __init__(self, mapping: FileMapping) -> None:
+        self._mapping = mapping
+        self._used = 0
+
+    def __call__(self, nbytes: int) -> None:
+        self._used += nbytes
+        if self._used >= RESIDENT_NBYTES and self._mapping.mode != "c":  # private pages would lose their changes
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+            self._used = 0
 
 
-def _member_stream(file: Any, source: Source, found: Format, member: Member, kind: Format) -> Stream:
-    if member.obstacle is None:
-        layout = member.layout(source)
-        mapping = FileMapping(os.dup(file.fd), layout.offset, layout.nbytes, "r", file.name)
-        return _stream(array_over(mapping, layout), kind, layout.order)
+def _decoded(source: Source, found: Format, member: Member, kind: Format) -> Stream:
+    """The stream of a member that cannot be mapped."""
     if not member.dtype.itemsize:
         Format.decode(found, source, member)  # raises, with the obstacle
     if member.order not in kind.orders and len(member.shape) > 1:
@@ -405,15 +421,14 @@ def _member_stream(file: Any, source: Source, found: Format, member: Member, kin
 def _save(
     path: Any, kind: Format, streams: dict[str, Stream], metadata: dict[str, Any], sync: bool, progress: Any
 ) -> None:
-    if not kind.is_archive:
-        streams = {ONLY: next(iter(streams.values()))}
+    streams = _named(kind, streams)
     plan = kind.plan(streams, metadata)
     total = sum(stream.nbytes for stream in streams.values())
     with reported(progress, total, f"save {os.path.basename(os.fsdecode(path))}") as advance:
         watched = {name: stream._replace(pieces=_counted(stream, advance)) for name, stream in streams.items()}
 
         def write(fd: int, name: str) -> None:
-            _reserve(fd, plan, name, sparse=False)
+            _reserve(fd, plan, name, sparse=None)
             try:
                 with written_back(fd, total if sync else 0):
                     kind.write(fd, watched, metadata)
@@ -444,7 +459,7 @@ def _counted(stream: Stream, advance: Callable[[int], None]) -> Callable[[], Ite
     return pieces
 
 
-def _reserve(fd: int, plan: Plan, name: str, sparse: bool) -> None:
+def _reserve(fd: int, plan: Plan, name: str, sparse: bool | None) -> None:
     left = "No file was made, or the old one is as it was"
     reserve(fd, os.fstat(fd), plan.size, name, sparse=sparse, left=left)
 
@@ -453,23 +468,25 @@ def _publish(path: Any, kind: Format, plan: Plan, write: Any, *, overwrite: bool
     if kind.describes_itself:
         return publish(path, write, overwrite=overwrite, sync=sync)
     beside = f"{os.path.realpath(os.fsdecode(path))}.json"
+    is_described = False
 
-    def describe(text: bytes | None) -> None:
-        publish(beside, lambda fd, _: write_all(fd, text, 0), overwrite=True, sync=sync)
+    def describe(text: bytes | None, overwrite: bool) -> None:
+        publish(beside, lambda fd, _: write_all(fd, text, 0), overwrite=overwrite, sync=sync)
 
     def before(fd: int) -> None:
-        # Readers see both descriptions until the new file has the name.
-        describe(kind.sidecar(plan, os.fstat(fd).st_ino, _parsed(beside) if os.path.exists(path) else None))
+        # From here until the new file has the name readers find the descriptions of both.
+        nonlocal is_described
+        old_inode = os.stat(path).st_ino if overwrite and os.path.exists(path) else None
+        describe(kind.sidecar(plan, beside, os.fstat(fd).st_ino, old_inode), overwrite)
+        is_described = old_inode is None
 
-    result = publish(path, write, overwrite=overwrite, sync=sync, before=before if overwrite else None)
-    describe(kind.sidecar(plan))
-    return result
-
-
-def _parsed(path: str) -> Any:
-    """The content of a sidecar; None where there is none that makes sense."""
     try:
-        with open(path, "rb") as file:
-            return json.load(file)
-    except (OSError, ValueError, RecursionError):
-        return None
+        result = publish(path, write, overwrite=overwrite, sync=sync, before=before)
+    except BaseException:
+        if is_described:  # what does not exist
+            os.unlink(beside)
+        raise
+    # The pair is whole; this only makes the description shorter.
+    with contextlib.suppress(OSError):
+        describe(kind.sidecar(plan), overwrite=True)
+    return result

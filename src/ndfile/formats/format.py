@@ -93,6 +93,8 @@ class Source:
         self, problem: str, *, offset: int | None = None, member: str | None = None, advice: str | None = None
     ) -> FormatError:
         """Make the error to raise for a file that breaks its format's rules. `problem` has no final stop."""
+        if len(problem) > 600:  # dtypes and shapes may be long
+            problem = f"{problem[:400]} ... {problem[-100:]}"
         return FormatError(
             self.path, member, offset, problem, advice or "Restore the file from where it came, or make it anew."
         )
@@ -259,6 +261,8 @@ class Format:
         How much metadata can be written, as JSON.
     describes_itself : bool
         False for a format with a sidecar.
+    has_checksums : bool
+        Whether `decode` compares checksums, so that `ndfile.convert` uses it for every member.
     """
 
     name: str
@@ -268,6 +272,7 @@ class Format:
     orders: tuple[str, ...] = ("C", "F")
     metadata_nbytes: int = 0
     describes_itself: bool = True
+    has_checksums: bool = False
 
     def recognises(self, source: Source) -> bool:
         """Tell from the content, mostly `source.head`, whether the file is of this format."""
@@ -299,10 +304,12 @@ class Format:
         """
         raise LayoutError(f"format {self.name!r} is read only here", "Write .npy, .npz, .safetensors or .bin.")
 
-    def sidecar(self, plan: Plan, inode: int | None = None, previous: Any = None) -> bytes | None:
-        """The content of a file with the same name and ``.json``, for a format that does not describe itself.
+    def sidecar(
+        self, plan: Plan, path: str = "", inode: int | None = None, old_inode: int | None = None
+    ) -> bytes | None:
+        """The content of the file `path`, with the same name and ``.json``, for a format that does not describe itself.
 
-        While a file is replaced, `inode` is the new one's number and `previous` the old one's sidecar, parsed.
+        While a file is replaced, `inode` is the new one's number and `old_inode` that of the one which it replaces.
         """
 
     def write(self, fd: int, streams: Mapping[str, Stream], metadata: Mapping[str, Any]) -> None:

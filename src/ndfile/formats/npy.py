@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.lib import format as numpy_format
 
-from ndfile.dtypes import EXTENSIONS, extension, extension_name
+from ndfile.dtypes import EXTENSIONS, check_descr, descr_of, extension
 from ndfile.errors import LayoutError
 from ndfile.formats.format import Contents, Format, Member, Plan
+from ndfile.layout import LIMIT, MOST_DIMENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,7 @@ MOST_HEADER_NBYTES = 10_000
 # What a header of ours says beyond dtype, order and shape stands in a comment behind them, which a literal may have, so
 # that every reader still finds what it knows.
 COMMENT = " # ndfile "
+LONG = re.compile(rb"(?<=[0-9])L(?=[,)\s])")
 COMMENTED = re.compile(rb"\} *# ndfile (\{.*\}) *\n?\Z")
 
 
@@ -89,11 +91,11 @@ def read_header(
         )
     text = source.read(start + prefix, nbytes, name)
     try:
-        shape, order, dtype, extra = _evaluate(text, version, most)
+        shape, order, dtype, comment = _evaluate(text, version, most)
     except Exception as error:  # what a literal can raise is not only ValueError
         problem = " ".join(str(error).split())[:200].rstrip(".")
         raise source.broken(f"its header makes no array: {problem}", offset=start + prefix, member=name) from None
-    dtype, metadata = _with_extras(source, dtype, extra, name) if extra else (dtype, {})
+    dtype, metadata = _with_extras(source, dtype, comment, name) if comment else (dtype, {})
     offset = start + prefix + nbytes
     obstacle = "it holds Python objects, which ndfile never unpickles" if dtype.hasobject else None
     way_out = "Make the array anew with a dtype of fixed width." if obstacle else None
@@ -111,38 +113,44 @@ def _evaluate(text: bytes, version: tuple[int, int], most: int) -> Any:
 
 def _evaluate_anew(text: bytes, version: tuple[int, int], most: int) -> Any:
     """Shape, order, dtype and our comment of a header; any Exception for one that has none."""
-    literal = text.decode("utf-8" if version == (3, 0) else "latin1")
     # NumPy's function for 3.0 is its own; escapes make a header of ASCII characters with the same meaning.
-    plain = literal.encode("ascii", "backslashreplace")
+    plain = text.decode("utf-8" if version == (3, 0) else "latin1").encode("ascii", "backslashreplace")
+    try:
+        tree = _parsed(plain)
+    except SyntaxError:  # Python 2 wrote 3L
+        plain = LONG.sub(b"", plain)
+        tree = _parsed(plain)
+    if len(tree.keys) != len(numpy_format.EXPECTED_KEYS):
+        raise ValueError(f"it has {len(tree.keys)} keys instead of 3")
+    check_descr(ast.literal_eval(tree).get("descr"))
     file = io.BytesIO(len(plain).to_bytes(4, "little") + plain)
     shape, is_fortran, dtype = numpy_format.read_array_header_2_0(file, max(most, len(plain)))
-    _check_values(plain, shape)
+    if len(shape) > MOST_DIMENSIONS or any(type(size) is not int or not 0 <= size <= LIMIT for size in shape):
+        raise ValueError(f"shape {str(shape)[:200]} is not of at most 64 integers that are 0 or more")
     comment = COMMENTED.search(text)
-    extra = json.loads(comment[1]) if comment else {}
-    return shape, "F" if is_fortran else "C", dtype, extra
+    return shape, "F" if is_fortran else "C", dtype, comment[1] if comment else None
+
+
+def _parsed(literal: bytes) -> ast.Dict:
+    tree = ast.parse(literal.decode().strip(), mode="eval").body
+    if not isinstance(tree, ast.Dict):
+        raise TypeError("it is no dict")
+    return tree
 
 
 # The arrays of one archive, and the files of one data set, mostly share a few headers; NumPy takes 20 us for each.
 _evaluate_once = lru_cache(maxsize=1024)(_evaluate_anew)
 
 
-def _check_values(literal: bytes, shape: tuple[int, ...]) -> None:
-    """Refuse what NumPy lets pass: True as a size, negative sizes, and keys that come twice."""
-    if any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError(f"shape {shape} is not of integers that are 0 or more")
-    if literal.count(b"'descr'") + literal.count(b'"descr"') == 1 and literal.count(b":") == 3:
-        return  # three keys, and three that NumPy wants: each is there once
-    tree = ast.parse(literal.strip().decode(), mode="eval").body
-    if isinstance(tree, ast.Dict) and len(tree.keys) != 3:
-        raise ValueError(f"it has {len(tree.keys)} keys instead of 3")
-
-
-def _with_extras(source: Source, dtype: np.dtype[Any], extra: Any, name: str) -> tuple[np.dtype[Any], dict[str, Any]]:
+def _with_extras(
+    source: Source, dtype: np.dtype[Any], comment: bytes, name: str
+) -> tuple[np.dtype[Any], dict[str, Any]]:
     """The dtype and the metadata that our comment tells."""
-    if not isinstance(extra, dict):
+    try:
+        extra = json.loads(comment)
+    except (ValueError, RecursionError):  # somebody else's
         return dtype, {}
-    metadata = extra.get("metadata")
-    kind = extra.get("dtype")
+    kind, metadata = extra.get("dtype"), extra.get("metadata")
     if kind is not None:
         if not isinstance(kind, str) or EXTENSIONS.get(kind) != dtype.itemsize or dtype.kind != "V":
             raise source.broken(f"its comment says dtype {kind!r}, its header {dtype}", member=name)
@@ -162,15 +170,9 @@ class _Ascii:
 
 def header(stream: Stream, metadata: Mapping[str, Any], version: tuple[int, int] | None = None) -> bytes:
     """The bytes before the data: a multiple of 64 of them, with room for the growing size to take 21 digits."""
-    dtype, extra = stream.dtype, dict[str, Any]()
-    kind = extension_name(dtype)
-    descr = numpy_format.dtype_to_descr(dtype)
-    if kind is not None:
-        extra["dtype"] = kind
-    elif numpy_format.descr_to_dtype(descr) != dtype:
-        raise LayoutError(
-            f"a .npy header cannot tell {dtype}", "Use a dtype of NumPy's own, or a single ml_dtypes one."
-        )
+    descr, extra = descr_of(stream.dtype), dict[str, Any]()
+    if isinstance(descr, str) and descr in EXTENSIONS:
+        descr, extra["dtype"] = f"|V{stream.dtype.itemsize}", descr
     if metadata:
         extra["metadata"] = dict(metadata)
     values = {"descr": _Ascii(descr), "fortran_order": stream.order == "F", "shape": stream.shape}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as numpy_format
 
+from ndfile.errors import LayoutError
 from ndfile.formats import npy
 from ndfile.formats.format import Contents, Format, Member, Plan, Source
 from ndfile.stream import PIECE_NBYTES
@@ -29,6 +30,22 @@ MOST_DIRECTORY_NBYTES = 8 << 20
 # Signature, version, flags, method, time, date, CRC, sizes packed and not, lengths of name and extra field.
 LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 ENCRYPTED = 0x1
+SIZES_FOLLOW = 0x8
+IN_EXTRA = 0xFFFFFFFF
+
+# The record at the file's end, and for large files the one before it, behind which its locator stands.
+END = struct.Struct("<4sHHHHIIH")
+END64 = struct.Struct("<4sQHHIIQQQQ")
+LOCATOR_NBYTES = 20
+
+# In an entry of the directory: lengths of name, extra field and comment.
+ENTRY_NBYTES = 46
+ENTRY_LENGTHS = struct.Struct("<HHH")
+ENTRY_LENGTHS_OFFSET = 28
+
+# An entry of the directory, with the extra field for files of more than 4 GiB, and ".npy". The format's limit.
+DIRECTORY_ENTRY_NBYTES = 46 + 28 + 4
+MOST_NAME_NBYTES = 65_000
 
 # An extra field that only takes space, known from Android's zipalign: the alignment, then zeros.
 PADDING = struct.Struct("<HHH")
@@ -45,6 +62,7 @@ class Npz(Format):
     name = "npz"
     suffixes = (".npz",)
     is_archive = True
+    has_checksums = True
     metadata_nbytes = zipfile.ZIP_MAX_COMMENT
 
     def recognises(self, source: Source) -> bool:
@@ -53,6 +71,7 @@ class Npz(Format):
     def describe(self, source: Source, **_: Any) -> Contents:
         with source.parsed_by("zipfile"), _Capped(source) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
+            _check_directory(source, archive.start_dir, len(archive.comment), len(infos))
             _check_names(source, infos)
             ends = _ends(source, infos, archive.start_dir)
             arrays = [info for info in infos if info.filename.endswith(".npy")]
@@ -82,13 +101,14 @@ class Npz(Format):
                 unpacked.read(1)  # at the end zipfile compares the checksum
 
     def plan(self, streams: Mapping[str, Stream], metadata: Mapping[str, Any]) -> Plan:
+        _check_writable(streams)
         members = {
             name: Member(name, stream.dtype, stream.shape, None, stream.order) for name, stream in streams.items()
         }
         return Plan(sum(len(npy.header(stream, {})) + stream.nbytes for stream in streams.values()), members, ())
 
     def write(self, fd: int, streams: Mapping[str, Stream], metadata: Mapping[str, Any]) -> None:
-        with open(os.dup(fd), "wb", buffering=0) as file, zipfile.ZipFile(file, "w") as archive:
+        with open(os.dup(fd), "wb") as file, zipfile.ZipFile(file, "w") as archive:
             if metadata:
                 archive.comment = json.dumps(metadata).encode("ascii")
             for name, stream in streams.items():
@@ -99,6 +119,7 @@ class Npz(Format):
                     packed.write(npy.header(stream, {}))
                     for piece in stream.pieces():
                         packed.write(piece)
+                info.extra = b""  # the directory need not repeat it
 
 
 class _Unpacked(Source):
@@ -127,6 +148,49 @@ class _Capped(FileIO):
         return super().read(wanted)
 
 
+def _leads_out(name: str) -> bool:
+    """Tell a name that a program which unpacks the archive could write somewhere else by."""
+    return name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/")
+
+
+def _check_writable(streams: Mapping[str, Stream]) -> None:
+    """LayoutError for names that nobody could read again, and for more of them than are read."""
+    nbytes = 0
+    for name in streams:
+        length = len(name.encode("utf-8", "surrogatepass"))
+        is_text = not any("\ud800" <= character <= "\udfff" for character in name)
+        if _leads_out(name) or length > MOST_NAME_NBYTES or not is_text:
+            raise LayoutError(f"a .npz has no member of the name {name[:99]!r}", "Rename it.")
+        nbytes += DIRECTORY_ENTRY_NBYTES + length
+    if nbytes > MOST_DIRECTORY_NBYTES:
+        raise LayoutError(
+            f"the archive's directory would have {nbytes} bytes, {MOST_DIRECTORY_NBYTES} are read", "Use two files."
+        )
+
+
+def _check_directory(source: Source, start: int, comment_nbytes: int, count: int) -> None:
+    """Refuse a directory that does not fill its place, or is not as long as the record at the end of the file says."""
+    end = source.size - comment_nbytes - END.size
+    _, disk, directory_disk, here, in_all, *_ = END.unpack(source.read(end, END.size))
+    disks, counts = {disk, directory_disk}, {here, in_all}
+    if end >= LOCATOR_NBYTES and source.read(end - LOCATOR_NBYTES, 4) == b"PK\x06\x07":
+        end -= LOCATOR_NBYTES + END64.size
+        signature, *_, disk, directory_disk, here, in_all, _, _ = END64.unpack(source.read(end, END64.size))
+        if signature != b"PK\x06\x06":
+            raise source.broken(f"{signature!r} stands where the end of the directory should be told", offset=end)
+        disks, counts = disks - {0xFFFF} | {disk, directory_disk}, counts - {0xFFFF} | {here, in_all}
+    if disks != {0} or counts != {count}:
+        raise source.broken(
+            f"the directory is told to have {counts} entries on disk {disks}, it has {count}", offset=end
+        )
+    place = start
+    for _ in range(count):
+        lengths = ENTRY_LENGTHS.unpack_from(source.read(place, ENTRY_NBYTES), ENTRY_LENGTHS_OFFSET)
+        place += ENTRY_NBYTES + sum(lengths)
+    if place != end:
+        raise source.broken(f"the entries of the directory end at byte {place}, the directory at {end}", offset=start)
+
+
 def _check_names(source: Source, infos: list[zipfile.ZipInfo]) -> None:
     seen = set()
     for info in infos:
@@ -134,7 +198,7 @@ def _check_names(source: Source, infos: list[zipfile.ZipInfo]) -> None:
         if name in seen:
             raise source.broken("the name is there twice", member=name, offset=info.header_offset)
         # Nothing is unpacked here, but the next program may.
-        if name.startswith("/") or "\\" in name or ".." in name.split("/") or name != info.orig_filename:
+        if _leads_out(name) or name != info.orig_filename:
             raise source.broken("the name leads out of the archive", member=name, offset=info.header_offset)
         seen.add(name)
 
@@ -142,6 +206,8 @@ def _check_names(source: Source, infos: list[zipfile.ZipInfo]) -> None:
 def _ends(source: Source, infos: list[zipfile.ZipInfo], directory: int) -> dict[int, int]:
     """Where the next member, or the directory, begins, by the place of each."""
     starts = sorted(info.header_offset for info in infos)
+    if not starts:
+        return {}
     if len(set(starts)) < len(starts):
         raise source.broken("two members lie in the same place")
     for info in infos:
@@ -168,7 +234,7 @@ def _member(source: Source, archive: zipfile.ZipFile, info: zipfile.ZipInfo, end
         member, _ = npy.read_header(source, start, start + info.file_size, name)
         return member._replace(read_only=CHECKSUM)
     method = METHODS.get(info.compress_type, f"method {info.compress_type}")
-    member = Member(name, np.dtype("V"), (), None)
+    member = Member(name, np.dtype("V"), (), None, way_out="Unpack it with another program.")
     if info.compress_type == zipfile.ZIP_DEFLATED:  # others can make any number of bytes of a few, at once
         with archive.open(info) as unpacked:
             head = _Unpacked(source, unpacked.read(npy.MOST_HEADER_NBYTES + 12), info.file_size)
@@ -184,6 +250,11 @@ def _data_offset(source: Source, info: zipfile.ZipInfo, name: str) -> int:
     length, extra = int(local[-2]), int(local[-1])
     if local[3] != info.compress_type or (local[2] ^ info.flag_bits) & ENCRYPTED:
         raise source.broken("its header and the directory contradict each other", offset=at, member=name)
+    told = (info.CRC, info.compress_size, info.file_size)
+    if not local[2] & SIZES_FOLLOW and any(
+        mine not in (theirs, IN_EXTRA) for mine, theirs in zip(local[6:9], told, strict=True)
+    ):
+        raise source.broken(f"its header tells {local[6:9]}, the directory {told}", offset=at, member=name)
     written = source.read(at + LOCAL_HEADER.size, length, name)
     if written not in (info.orig_filename.encode("utf-8", "replace"), info.orig_filename.encode("cp437", "replace")):
         raise source.broken(f"its header has the name {written[:99]!r}", offset=at, member=name)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
-from numpy.lib import format as numpy_format
-
-from ndfile.dtypes import EXTENSIONS, extension, extension_name
-from ndfile.errors import FormatError, LayoutError
+from ndfile.dtypes import descr_of, dtype_of
+from ndfile.errors import FormatError, LayoutError, LibraryError, SizeError
 from ndfile.formats.format import Contents, Format, Member, Plan
-from ndfile.layout import MOST_DIMENSIONS, Layout
+from ndfile.layout import LIMIT, MOST_DIMENSIONS, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import numpy as np
 
     from ndfile.formats.format import Source
     from ndfile.stream import Stream
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Raw", "sidecar_path"]
 
 SUFFIX = ".json"
-MOST_NBYTES = 1 << 20
+MOST_NBYTES = 256 << 10
 
 KEYS = {"dtype", "shape", "order", "offset", "metadata", "inode", "previous"}
 
@@ -41,7 +38,7 @@ class Raw(Format):
     name = "raw"
     suffixes = (".bin", ".raw", ".dat")
     hints = ("dtype", "shape", "order", "offset")
-    metadata_nbytes = 512 << 10
+    metadata_nbytes = 100 << 10  # twice in a sidecar while a file is replaced
     describes_itself = False
 
     def recognises(self, source: Source) -> bool:
@@ -49,57 +46,67 @@ class Raw(Format):
 
     def describe(self, source: Source, **hints: Any) -> Contents:
         if "dtype" in hints:
-            fields, metadata = hints, {}
+            layout, metadata = _layout(source, hints), {}
         else:
-            fields = _matching(_read_sidecar(source), source)
+            path = sidecar_path(source.path)
+            fields = _matching(_read(path, source), source.status().st_ino)
+            if fields is None:
+                raise _odd(path, "it describes another file, which was to take this one's place")
             metadata = fields.get("metadata", {})
-            fields = {**_known_fields(fields, source), **hints}
-        member = _member(source, fields, metadata)
-        left = source.size - (member.offset or 0) - member.nbytes
+            known = _known_fields(path, fields) | hints
+            try:
+                layout = _layout(source, known)
+            except (LayoutError, SizeError) as error:
+                raise _odd(path, f"it does not fit the file ({error})") from None
+        member = Member("data", layout.dtype, layout.shape, layout.offset, layout.order, metadata=metadata)
+        left = source.size - layout.end
         notes = (f"{left} bytes follow the array",) if left > 0 else ()
         return Contents({"data": member}, False, metadata, notes)
 
     def plan(self, streams: Mapping[str, Stream], metadata: Mapping[str, Any]) -> Plan:
         (stream,) = streams.values()
-        _descr(stream.dtype)
+        descr_of(stream.dtype)
         member = Member("data", stream.dtype, stream.shape, 0, stream.order, metadata=metadata)
         return Plan(stream.nbytes, {"data": member}, ())
 
-    def sidecar(self, plan: Plan, inode: int | None = None, previous: Any = None) -> bytes:
+    def sidecar(self, plan: Plan, path: str = "", inode: int | None = None, old_inode: int | None = None) -> bytes:
         member = plan.members["data"]
-        fields = {"dtype": _descr(member.dtype), "shape": member.shape, "order": member.order, "offset": member.offset}
+        fields = {
+            "dtype": descr_of(member.dtype),
+            "shape": member.shape,
+            "order": member.order,
+            "offset": member.offset,
+        }
         if member.metadata:
             fields["metadata"] = member.metadata
         if inode is not None:
-            fields |= {"inode": inode, "previous": previous}
+            fields |= {"inode": inode, "previous": _previous(path, old_inode)}
         return json.dumps(fields).encode("ascii") + b"\n"
 
 
 def sidecar_path(path: Any) -> str:
-    """Where the description of a raw file stands."""
-    return f"{os.fspath(path)}{SUFFIX}"
+    """Where the description of a raw file stands: beside the file itself, not beside a link to it."""
+    return f"{os.path.realpath(path)}{SUFFIX}"
 
 
-def _descr(dtype: np.dtype[Any]) -> Any:
-    kind = extension_name(dtype)
-    if kind is not None:
-        return kind
-    descr = numpy_format.dtype_to_descr(dtype)
-    if numpy_format.descr_to_dtype(descr) != dtype:
-        raise LayoutError(f"a sidecar cannot tell {dtype}", "Use a dtype of NumPy's own, or a single ml_dtypes one.")
-    return descr
-
-
-def _read_sidecar(source: Source) -> dict[str, Any]:
-    path = sidecar_path(source.path)
+def _read(path: str, source: Source) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            text = file.read(MOST_NBYTES + 1)
+        return _parsed(path)
+    except IsADirectoryError:
+        raise _odd(path, "it is a folder") from None
     except FileNotFoundError:
         raise source.broken(
             "nothing says what its bytes are",
             advice=f"Pass dtype= (and shape=, order=, offset=), or write {os.path.basename(path)!r} beside it.",
         ) from None
+
+
+def _parsed(path: str) -> dict[str, Any]:
+    """The content of a sidecar; FormatError for one that makes no sense."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise _odd(path, "it is no regular file")
+        text = file.read(MOST_NBYTES + 1)
     if len(text) > MOST_NBYTES:
         raise _odd(path, f"it has more than {MOST_NBYTES} bytes")
     try:
@@ -107,6 +114,10 @@ def _read_sidecar(source: Source) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _odd(path, f"it is no JSON ({error})") from None
     return _checked_fields(path, fields)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would wait for its writer
 
 
 def _checked_fields(path: str, fields: Any) -> dict[str, Any]:
@@ -118,43 +129,64 @@ def _checked_fields(path: str, fields: Any) -> dict[str, Any]:
     return fields
 
 
-def _matching(fields: dict[str, Any], source: Source) -> dict[str, Any]:
-    """The description of the file that is open, of the two that there are while it is being replaced."""
-    if "inode" not in fields or fields["inode"] == source.status().st_ino:
+def _matching(fields: dict[str, Any], inode: int) -> dict[str, Any] | None:
+    """The description of the file with this inode, of the two that there are while it is being replaced."""
+    if fields.get("inode", inode) == inode:
         return fields
-    previous = fields.get("previous")
-    if previous is None:
-        raise _odd(sidecar_path(source.path), "it describes another file, which was to take this one's place")
-    return _matching(previous, source)
+    previous: dict[str, Any] | None = fields.get("previous")
+    return previous if previous is not None and previous.get("inode") == inode else None
 
 
-def _known_fields(fields: dict[str, Any], source: Source) -> dict[str, Any]:
-    path = sidecar_path(source.path)
+def _previous(path: str, old_inode: int | None) -> dict[str, Any] | None:
+    """What is known of the file that is about to be replaced."""
+    if old_inode is None:
+        return None
+    try:
+        fields = _matching(_parsed(path), old_inode)
+    except (OSError, FormatError):
+        return None
+    return None if fields is None else {**fields, "inode": old_inode, "previous": None}
+
+
+def _known_fields(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     descr, shape, order = fields["dtype"], fields.get("shape"), fields.get("order", "C")
     offset, metadata = fields.get("offset", 0), fields.get("metadata", {})
     try:
-        dtype = extension(descr) if isinstance(descr, str) and descr in EXTENSIONS else _dtype(descr)
-    except (TypeError, ValueError, KeyError, OverflowError, SyntaxError, RecursionError, MemoryError) as error:
+        dtype = dtype_of(_with_tuples(descr))
+    except LibraryError:
+        raise
+    except Exception as error:  # what NumPy raises over a description is not only ValueError
         raise _odd(path, f"dtype {str(descr)[:200]!r} is none of NumPy's ({error})") from None
-    is_shape = isinstance(shape, list) and len(shape) <= MOST_DIMENSIONS and all(type(size) is int for size in shape)
+    is_shape = (
+        isinstance(shape, list)
+        and len(shape) <= MOST_DIMENSIONS
+        and all(type(size) is int and 0 <= size <= LIMIT for size in shape)
+    )
     if shape is not None and not is_shape:
-        raise _odd(path, f"shape {str(shape)[:200]} is no list of at most {MOST_DIMENSIONS} integers")
-    if type(offset) is not int or order not in ("C", "F") or not isinstance(metadata, dict):
+        raise _odd(path, f"shape {str(shape)[:200]} is no list of at most {MOST_DIMENSIONS} sizes")
+    if type(offset) is not int or not 0 <= offset <= LIMIT or order not in ("C", "F") or not isinstance(metadata, dict):
         raise _odd(path, "offset must be an integer, order 'C' or 'F', metadata an object")
     return {"dtype": dtype, "shape": shape if shape is None else tuple(shape), "order": order, "offset": offset}
 
 
-def _dtype(descr: Any) -> np.dtype[Any]:
-    if isinstance(descr, list):  # JSON has no tuples
-        descr = [tuple(tuple(part) if isinstance(part, list) else part for part in field) for field in descr]
-    return numpy_format.descr_to_dtype(descr)
+def _with_tuples(descr: Any) -> Any:
+    """A description as NumPy has it: JSON has lists for its tuples too."""
+    if isinstance(descr, str):
+        return descr
+    fields = []
+    for name, kind, *shape in descr:
+        title = tuple(name) if isinstance(name, list) else name
+        fields.append((title, _with_tuples(kind), *(tuple(one) if isinstance(one, list) else one for one in shape)))
+    if not fields or not all(isinstance(field[0], str | tuple) for field in fields) or isinstance(descr, dict):
+        raise ValueError("fields are lists of a name, a type and perhaps a shape")
+    return fields
 
 
-def _member(source: Source, fields: dict[str, Any], metadata: dict[str, Any]) -> Member:
+def _layout(source: Source, fields: dict[str, Any]) -> Layout:
     layout = Layout(fields["dtype"], fields.get("shape"), fields.get("offset", 0), fields.get("order", "C"))
     if layout.is_open:
         layout.fill(source.path, source.size)
-    return Member("data", layout.dtype, layout.shape, layout.offset, layout.order, metadata=metadata)
+    return layout
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

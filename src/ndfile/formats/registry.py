@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ BUILT_IN = {
     "raw": "Raw",
 }
 
+REPAIR = "Repair or uninstall that package."
+
 # What tells a compressed file: nothing in it can be mapped.
 COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -54,7 +57,10 @@ def named(name: str) -> Format:
     entry_points = _entry_points()
     if name not in entry_points:
         raise LayoutError(f"format must be one of {names()}, not {name!r}", "Pass one of them, or none.")
-    return _checked(name, entry_points[name].load())
+    found = _loaded(name)
+    if isinstance(found, LayoutError):
+        raise LayoutError(*found.args)
+    return found
 
 
 def find(source: Source, hints: dict[str, Any]) -> Format:
@@ -65,17 +71,19 @@ def find(source: Source, hints: dict[str, Any]) -> Format:
     # Raw bytes can begin like anything, so a sidecar beside a file with a raw suffix is asked first.
     if _suffix_is(raw, source.path) and raw.recognises(source):
         return raw
-    recognising = next((one for one in _all() if one.recognises(source)), None)
+    recognising = next((one for one in _all() if one is not raw and _recognises(one, source)), None)
     if recognising is not None:
         return recognising
+    if raw.recognises(source):  # what stands beside a file says less than what is in it
+        return raw
     suffixed = _with_suffix(source.path)
-    if suffixed is None or suffixed is raw:
+    if suffixed is None or suffixed is raw or source.head.startswith(tuple(COMPRESSED)):
         raise _unknown(source)
     return suffixed
 
 
 def _raw_by_hints(raw: Format, source: Source, hints: dict[str, Any]) -> Format:
-    other = next((one for one in _all() if one is not raw and one.recognises(source)), None)
+    other = next((one for one in _all() if one is not raw and _recognises(one, source)), None)
     if other is None:
         return raw
     given = ", ".join(f"{name}={value!r}" for name, value in hints.items())
@@ -100,8 +108,24 @@ def _all() -> Iterator[Format]:
     for name in BUILT_IN:
         yield _built_in(name)
     for name in _entry_points():
-        if name not in BUILT_IN:
-            yield named(name)
+        if name in BUILT_IN:
+            continue
+        found = _loaded(name)
+        if isinstance(found, Format):
+            yield found
+        else:  # no reason not to open a file of another format
+            warnings.warn(f"{found.problem}, and is left out. {found.advice}", RuntimeWarning, stacklevel=2)
+
+
+def _recognises(one: Format, source: Source) -> bool:
+    if one.name in BUILT_IN:
+        return one.recognises(source)
+    try:
+        return bool(one.recognises(source))
+    except Exception as error:
+        problem = f"format {one.name!r} fails to tell whether {str(source.path)!r} is of its kind ({_shown(error)})"
+        warnings.warn(f"{problem}, and is left out. {REPAIR}", RuntimeWarning, stacklevel=2)
+        return False
 
 
 @cache
@@ -109,9 +133,27 @@ def _built_in(name: str) -> Format:
     return _checked(name, getattr(import_module(f"ndfile.formats.{name}"), BUILT_IN[name]))
 
 
+@cache
+def _loaded(name: str) -> Format | LayoutError:
+    """A format of an installed package, or what to raise if it is asked for by name."""
+    point = _entry_points()[name]
+    try:
+        return _checked(name, point.load())
+    except Exception as error:  # whatever that package does
+        package = getattr(point.dist, "name", None) or "a package"
+        return LayoutError(f"format {name!r} of {package} ({point.value}) cannot be used ({_shown(error)})", REPAIR)
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def _checked(name: str, kind: Any) -> Format:
-    if not (isinstance(kind, type) and issubclass(kind, Format) and kind.name == name):
+    if not (isinstance(kind, type) and issubclass(kind, Format) and getattr(kind, "name", None) == name):
         raise TypeError(f"the entry point {name!r} of ndfile.formats must be a subclass of Format with that name")
+    suffixes: Any = kind.suffixes
+    if not (isinstance(suffixes, tuple) and all(isinstance(one, str) and one.startswith(".") for one in suffixes)):
+        raise TypeError(f"its suffixes must be a tuple of str that begin with a dot, not {kind.suffixes!r}")
     return kind()
 
 

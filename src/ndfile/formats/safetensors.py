@@ -24,6 +24,10 @@ __all__ = ["Safetensors"]
 # About 80,000 tensors. The format's own library reads ten times as much.
 MOST_HEADER_NBYTES = 8 << 20
 
+# How much of the header a tensor may take, and everything else.
+TENSOR_NBYTES = 1024
+OTHER_NBYTES = 256 << 10
+
 # As the library has it: the data begins at a multiple of 8. We write multiples of 64.
 ALIGNMENT = 64
 
@@ -74,7 +78,7 @@ class Safetensors(Format):
     suffixes = (".safetensors",)
     is_archive = True
     orders = ("C",)
-    metadata_nbytes = 1 << 20
+    metadata_nbytes = 200 << 10
 
     def recognises(self, source: Source) -> bool:
         length = int.from_bytes(source.head[:8], "little")
@@ -133,8 +137,13 @@ def _read_header(source: Source) -> tuple[dict[str, Any], int]:
         raise source.broken(f"its header has {length} bytes, {MOST_HEADER_NBYTES} are read", offset=0)
     if source.read(8, 1) != b"{":
         raise source.broken(f"its header begins with {source.read(8, 1)!r}, not with '{{'", offset=8)
+    text = source.read(8, length)
+    count = text.count(b'"data_offsets"')
+    if length > OTHER_NBYTES + count * TENSOR_NBYTES:  # a few characters of JSON can make as many objects
+        raise source.broken(f"its header has {length} bytes for {count} tensors", offset=0)
     try:
-        fields = json.loads(source.read(8, length).decode("utf-8"), object_pairs_hook=_unique)
+        fields = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        "".join(fields).encode()
     except (ValueError, RecursionError) as error:
         raise source.broken(f"its header is no JSON ({str(error)[:200]})", offset=8) from None
     return fields, 8 + length
@@ -160,9 +169,10 @@ def _place(source: Source, name: str, tensor: Any) -> tuple[str, int, int]:
     if bits is None:
         raise source.broken(f"there is no dtype {str(kind)[:99]!r}", member=name, offset=8)
     begin, end = offsets
-    needed = math.prod(shape) * bits
-    if needed != (end - begin) * 8:
-        raise source.broken(f"{kind} {shape} needs {needed / 8:g} bytes, it has {end - begin}", member=name, offset=8)
+    nbits = math.prod(shape) * bits
+    if nbits != (end - begin) * 8:
+        needed = f"{-(-nbits // 8)} bytes" if nbits <= LIMIT else "more bytes than a file can have"
+        raise source.broken(f"{kind} {shape} needs {needed}, it has {end - begin}", member=name, offset=8)
     return name, begin, end
 
 
@@ -194,7 +204,7 @@ def _member(name: str, tensor: dict[str, Any], offset: int) -> Member:
     kind, shape = tensor["dtype"], tuple(tensor["shape"])
     if kind in PACKED_BITS:
         obstacle = f"its items have {PACKED_BITS[kind]} bits ({kind})"
-        return Member(name, np.dtype("V"), shape, None, obstacle=obstacle)
+        return Member(name, np.dtype("V"), shape, None, obstacle=obstacle, way_out="Unpack it with what wrote it.")
     try:
         dtype = DTYPES.get(kind) or extension(EXTENSION_TYPES[kind])
     except LibraryError as error:  # the other tensors can be had without
