@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := meson.build $(shell find src -type f -not -name '*.pyc')
 
-.PHONY: demo test test-long faults bench lint sanitize build clean
+.PHONY: demo test test-long faults fuzz bench lint sanitize build clean
 
 demo: build
 	$(RUN) examples/corpus.py
@@ -21,6 +21,10 @@ test-long: build
 # build/faults and from there into docs/reliability.md.
 faults: build
 	NDFILE_ROUNDS_SCALE=1 NDFILE_FAULT_RESULTS=build/faults $(RUN) -m pytest tests/faults
+
+# Coverage-guided fuzzing of the parsers. The figures go to build/fuzz and from there into docs/reliability.md.
+fuzz: build
+	$(RUN) tests/fuzz/fuzz_formats.py
 
 bench: build
 	$(RUN) benchmarks/run.py

@@ -22,6 +22,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
+import digests
 import drop_in
 import formats
 import guard
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from case import Result
 
-FAMILIES = (drop_in, opening, scan, guard, formats)
+FAMILIES = (drop_in, opening, scan, guard, formats, digests)
 
 
 def measure(family: ModuleType, folder: str, arguments: argparse.Namespace) -> list[Result]:

@@ -1,9 +1,10 @@
 """N-dimensional arrays on plain files, as ordinary NumPy arrays."""
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from ndfile._core import guard
-from ndfile.archive import Archive
 from ndfile.array import memmap
-from ndfile.description import Info, info
 from ndfile.errors import (
     ClosedError,
     FaultError,
@@ -17,12 +18,18 @@ from ndfile.errors import (
     SizeError,
     TruncationWarning,
 )
-from ndfile.npy_memmap import open_memmap
-from ndfile.reading import open
-from ndfile.writing import convert, create, save
+
+if _TYPE_CHECKING:
+    from ndfile.archive import Archive
+    from ndfile.description import Info, info
+    from ndfile.digests import Checksums, Verification, checksum, verify
+    from ndfile.npy_memmap import open_memmap
+    from ndfile.reading import open
+    from ndfile.writing import convert, create, save
 
 __all__ = [
     "Archive",
+    "Checksums",
     "ClosedError",
     "FaultError",
     "FormatError",
@@ -35,6 +42,8 @@ __all__ = [
     "ReadOnlyError",
     "SizeError",
     "TruncationWarning",
+    "Verification",
+    "checksum",
     "convert",
     "create",
     "guard",
@@ -43,6 +52,34 @@ __all__ = [
     "open",
     "open_memmap",
     "save",
+    "verify",
 ]
 
 __version__ = "0.1.0"
+
+# Imported when they are first used: whoever only maps raw files does not pay for formats, JSON and hashes.
+_LATER = {
+    "Archive": "archive",
+    "Checksums": "digests",
+    "Info": "description",
+    "Verification": "digests",
+    "checksum": "digests",
+    "convert": "writing",
+    "create": "writing",
+    "info": "description",
+    "open": "reading",
+    "open_memmap": "npy_memmap",
+    "save": "writing",
+    "verify": "digests",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(_import_module(f"{__name__}.{_LATER[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
