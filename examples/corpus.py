@@ -117,6 +117,7 @@ class Side:
     memmap: Any
     path: str
     corpus: Any = None
+    archive: str = ""
 
 
 @dataclass
@@ -304,6 +305,55 @@ def refuse(report: Report) -> None:
         report.fact(f"{side.name}: {sentences[side.name]} {kept}")
 
 
+def archive(report: Report, files: list[Path], times: int, repeats: int) -> None:
+    """Keep the corpus with the names and ends of its files, in one file that says what it holds."""
+    shutil.copyfile(report.ours.path, report.numpys.path)
+    ends = np.cumsum([file.stat().st_size for file in files])
+    for side in (report.ours, report.numpys):
+        side.corpus = side.memmap(side.path, mode="r")
+        side.archive = f"{side.path}.npz"
+    names = np.array([file.name for file in files])
+
+    def save(side: Side) -> None:
+        arrays = {"bytes": side.corpus, "ends": ends, "names": names}
+        if side is report.ours:
+            nf.save(side.archive, arrays, sync=False)
+        else:
+            np.savez(side.archive, **arrays)
+
+    def reopen(side: Side) -> None:
+        for _ in range(times):
+            load = nf.open if side is report.ours else np.load
+            load(side.archive)["bytes"][-1]
+
+    report.step("save", "the corpus with its files' names as .npz", save, repeats=repeats)
+    report.step("load", "the .npz, and look at the last byte", reopen, times=times, repeats=2)
+    members = ", ".join(f"{one.name} {one.dtype} {one.shape}" for one in nf.info(report.ours.archive).members.values())
+    report.fact(f"It holds {members}. numpy.load reads a member as a whole; ndfile maps it where it lies.")
+
+
+def rot(report: Report) -> None:
+    """Change one byte behind everybody's back, and find it."""
+    path, told = report.ours.path, ""
+    position = os.path.getsize(path) // 3
+
+    def find() -> None:
+        nonlocal told
+        told = str(nf.verify(path).damages[0])
+
+    report.alone("hash", "every block of the corpus", lambda: nf.checksum(path), "not there")
+    with open(path, "r+b") as file:
+        file.seek(position)
+        old = file.read(1)
+        file.seek(position)
+        file.write(bytes([old[0] ^ 1]))
+    report.alone("verify", "it, with one bit flipped since", find, "not there")
+    report.fact(f"The bit is in byte {position:,}. verify: {told}.")
+    with open(path, "r+b") as file:
+        file.seek(position)
+        file.write(old)
+
+
 NUMPYS_END = """
 import os, resource, sys
 import numpy as np
@@ -373,6 +423,8 @@ def run(folder: str, *, small: bool) -> None:
     change_a_copy(report, times)
     close_and_delete(report)
     refuse(report)
+    archive(report, files, times, repeats)
+    rot(report)
     cut(report)
     conclude(report)
 

@@ -52,7 +52,8 @@ def _descriptors():
 def _maps_of_temporary_files():
     folder = os.path.realpath(tempfile.gettempdir()) + os.sep
     with open("/proc/self/maps") as maps:
-        return [line.split(None, 5)[5].strip() for line in maps if folder in line]
+        found = [line.split(None, 5)[5].strip() for line in maps if folder in line]
+    return [path for path in found if not path.endswith(".so")]  # a library of an environment that lives there
 
 
 def _resources():

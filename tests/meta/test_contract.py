@@ -84,7 +84,9 @@ LIGHT = {"__future__", "_stat", "errno", "fcntl", "stat"}
 @pytest.mark.parametrize(("name", "member"), OWN_MEMBERS)
 def test_a_public_method_or_property_has_a_docstring(name, member):
     found = inspect.getattr_static(getattr(nf, name), member)
-    if callable(found) or inspect.isdatadescriptor(found):
+    if inspect.ismemberdescriptor(found):  # an attribute, which the class describes
+        assert re.search(rf"^ *{member} : ", inspect.getdoc(getattr(nf, name)), re.MULTILINE)
+    elif callable(found) or inspect.isdatadescriptor(found):
         assert inspect.getdoc(found) or inspect.getdoc(getattr(getattr(nf, name), member))
 
 
