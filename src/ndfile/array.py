@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 import numpy as np
 
 from ndfile._core import ArrayBase
-from ndfile.durable import save_memory, sync_folder
 from ndfile.errors import LayoutError
-from ndfile.file import MODES, PLAIN, File, Options, names_a_path, refused_mode
+from ndfile.files.durable import save_memory, sync_folder
+from ndfile.files.file import MODES, PLAIN, File, Options, names_a_path, refused_mode
+from ndfile.files.new_file import NewFile
 from ndfile.layout import Layout
-from ndfile.new_file import NewFile
 
 if TYPE_CHECKING:
     import os

@@ -9,10 +9,10 @@ from errno import ENOENT
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ndfile.errors import FormatError, LayoutError
-from ndfile.file import File
+from ndfile.files.file import File
+from ndfile.files.publication import publish
 from ndfile.hashing import algorithm_of
 from ndfile.layout import LIMIT
-from ndfile.publication import publish
 from ndfile.stream import write_all
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ndfile import formats
 from ndfile.checksums import LEAST_BLOCK_NBYTES, MOST_BLOCK_NBYTES, SUFFIX, Checksums
 from ndfile.errors import FormatError, LayoutError, LibraryError
-from ndfile.file import File
+from ndfile.files.file import File
 from ndfile.hashing import algorithm_of, changed, hash_blocks
 from ndfile.progress import reported
 from ndfile.verification import Damage, Rows, Verification

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ndfile._core import guard
 from ndfile.errors import FaultError, LayoutError, LibraryError
-from ndfile.file import map_beside
+from ndfile.files.file import map_beside
 from ndfile.formats.format import require
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndfile.errors import LayoutError
-from ndfile.file import MODES, refused_mode
+from ndfile.files.file import MODES, refused_mode
 from ndfile.formats.npy import MOST_HEADER_NBYTES, Npy
 from ndfile.layout import Layout
 from ndfile.reading import open as open_file

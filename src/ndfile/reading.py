@@ -10,7 +10,7 @@ from ndfile import formats
 from ndfile.archive import Archive
 from ndfile.array import array_over
 from ndfile.errors import FormatError, LayoutError, MemberError
-from ndfile.file import MODES, TRIES, File, refused_mode
+from ndfile.files.file import MODES, TRIES, File, refused_mode
 
 if TYPE_CHECKING:
     from ndfile.formats import Contents, Format, Member, Source

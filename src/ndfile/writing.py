@@ -17,13 +17,13 @@ from ndfile import formats
 from ndfile._core import Mapping as FileMapping
 from ndfile.array import array_over
 from ndfile.errors import LayoutError
-from ndfile.file import absolute_name, map_beside
+from ndfile.files.file import absolute_name, map_beside
+from ndfile.files.publication import publish, written_back
+from ndfile.files.space import reserve
 from ndfile.formats import Format
 from ndfile.layout import Layout
 from ndfile.progress import reported
-from ndfile.publication import publish, written_back
 from ndfile.reading import chosen, look
-from ndfile.space import reserve
 from ndfile.stream import PIECE_NBYTES, Stream, write_all
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def create(
     *,
     format: str | None = None,
     sparse: bool = False,
-) -> Any:
+) -> memmap[Any, Any]:
     """Make a file that holds one array, and map it for reading and writing.
 
     The file has its name, on the disk, once it is complete: a header, and zeros (or `fill`) with blocks reserved for

@@ -9,8 +9,8 @@ import tempfile
 import pytest
 
 from ndfile import LayoutError
-from ndfile.file import FLAGS, MODES, File, names_a_path, refused_mode
-from ndfile.new_file import NewFile
+from ndfile.files.file import FLAGS, MODES, File, names_a_path, refused_mode
+from ndfile.files.new_file import NewFile
 
 READING, WRITING = ("r", "c"), ("r+", "w+")
 

@@ -15,8 +15,8 @@ import time
 import pytest
 
 import ndfile as nf
-from ndfile import locks
 from ndfile.errors import LayoutError, LockedError
+from ndfile.files import locks
 
 CONTENT = b"\7" * mmap.PAGESIZE
 

@@ -10,12 +10,12 @@ import time
 import warnings
 from typing import Any
 
-from ndfile import locks
 from ndfile._core import Mapping
 from ndfile.errors import TruncationWarning
-from ndfile.file import PLAIN, TRIES, File, Options, end_of
-from ndfile.replacement import CANNOT_REPLACE, Draft, Place
-from ndfile.space import reserve, restore
+from ndfile.files import locks
+from ndfile.files.file import PLAIN, TRIES, File, Options, end_of
+from ndfile.files.replacement import CANNOT_REPLACE, Draft, Place
+from ndfile.files.space import reserve, restore
 
 __all__ = ["NewFile"]
 

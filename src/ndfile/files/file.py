@@ -9,10 +9,10 @@ import stat
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ndfile import locks
 from ndfile._core import Mapping, open_file, regular_size
 from ndfile.errors import LayoutError
-from ndfile.space import reserve, restore
+from ndfile.files import locks
+from ndfile.files.space import reserve, restore
 
 if TYPE_CHECKING:
     import pathlib

@@ -9,7 +9,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ndfile.replacement import Draft, Place
+from ndfile.files.replacement import Draft, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,1 @@
+"""Files as bytes with a name: opening, space, locks, replacing and publishing. Nothing here knows a dtype."""
