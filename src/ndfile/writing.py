@@ -7,6 +7,7 @@ import errno
 import json
 import mmap
 import os
+import stat
 import warnings
 from collections.abc import Mapping as AbstractMapping
 from typing import TYPE_CHECKING, Any
@@ -330,8 +331,9 @@ def _fitting(
     left_out = [f"that of array {one.name!r}" for one in members if one.metadata and len(members) > 1]
     fitting, nbytes = {}, 2
     for key, value in wanted.items():
-        nbytes += len(json.dumps({key: value})) + 2
-        if nbytes <= kind.metadata_nbytes:
+        more = len(json.dumps({key: value})) + 2
+        if nbytes + more <= kind.metadata_nbytes:
+            nbytes += more
             fitting[key] = value
         else:
             left_out.append(repr(key))
@@ -468,25 +470,36 @@ def _publish(path: Any, kind: Format, plan: Plan, write: Any, *, overwrite: bool
     if kind.describes_itself:
         return publish(path, write, overwrite=overwrite, sync=sync)
     beside = f"{os.path.realpath(os.fsdecode(path))}.json"
-    is_described = False
+    undo = contextlib.ExitStack()
 
     def describe(text: bytes | None, overwrite: bool) -> None:
         publish(beside, lambda fd, _: write_all(fd, text, 0), overwrite=overwrite, sync=sync)
 
     def before(fd: int) -> None:
         # From here until the new file has the name readers find the descriptions of both.
-        nonlocal is_described
         old_inode = os.stat(path).st_ino if overwrite and os.path.exists(path) else None
+        old_text = _content(beside) if overwrite else None
         describe(kind.sidecar(plan, beside, os.fstat(fd).st_ino, old_inode), overwrite)
-        is_described = old_inode is None
+        if old_text is None:
+            undo.callback(os.unlink, beside)
+        else:
+            undo.callback(describe, old_text, overwrite=True)
 
     try:
         result = publish(path, write, overwrite=overwrite, sync=sync, before=before)
     except BaseException:
-        if is_described:  # what does not exist
-            os.unlink(beside)
+        undo.close()
         raise
     # The pair is whole; this only makes the description shorter.
     with contextlib.suppress(OSError):
         describe(kind.sidecar(plan), overwrite=True)
     return result
+
+
+def _content(path: str) -> bytes | None:
+    """What is in a regular file, None where there is none."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+    except (FileNotFoundError, IsADirectoryError):
+        return None

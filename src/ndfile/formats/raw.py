@@ -65,9 +65,12 @@ class Raw(Format):
 
     def plan(self, streams: Mapping[str, Stream], metadata: Mapping[str, Any]) -> Plan:
         (stream,) = streams.values()
-        descr_of(stream.dtype)
         member = Member("data", stream.dtype, stream.shape, 0, stream.order, metadata=metadata)
-        return Plan(stream.nbytes, {"data": member}, ())
+        plan = Plan(stream.nbytes, {"data": member}, ())
+        length = len(self.sidecar(plan))
+        if length > MOST_NBYTES // 2 - 128:  # it is there twice while a file is replaced
+            raise LayoutError(f"its sidecar would have {length} bytes, {MOST_NBYTES // 2 - 128} are read", "Use .npy.")
+        return plan
 
     def sidecar(self, plan: Plan, path: str = "", inode: int | None = None, old_inode: int | None = None) -> bytes:
         member = plan.members["data"]
