@@ -11,6 +11,7 @@ from ndfile.errors import LayoutError
 from ndfile.reading import look
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     import numpy as np
@@ -96,7 +97,7 @@ class Info:
         return member
 
 
-def info(path: Any, *, format: str | None = None, **hints: Any) -> Info:
+def info(path: str | bytes | os.PathLike[Any], *, format: str | None = None, **hints: Any) -> Info:
     """Describe a file of arrays from its headers, without touching its data.
 
     Parameters

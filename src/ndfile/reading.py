@@ -27,7 +27,14 @@ class Found(NamedTuple):
     contents: Contents
 
 
-def open(path: Any, mode: str = "r", key: str | None = None, *, format: str | None = None, **hints: Any) -> Any:
+def open(
+    path: str | bytes | os.PathLike[Any],
+    mode: str = "r",
+    key: str | None = None,
+    *,
+    format: str | None = None,
+    **hints: Any,
+) -> Any:
     """Open a file of arrays: map the one it holds, or give an `Archive` of several.
 
     The format is told by the content, then by the name: `.npy`, `.npz`, `.safetensors`, raw bytes with a JSON sidecar,

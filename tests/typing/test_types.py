@@ -88,6 +88,23 @@ def test_a_memmap_is_an_array_to_whoever_takes_arrays(path: str) -> None:
     assert annotated.ndim == 2
 
 
+def test_files_that_describe_themselves_have_their_types(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "x.npz"
+    nf.save(path, {"a": np.arange(3), "b": [1.5]})
+    with nf.open(path) as opened:
+        archive: nf.Archive = opened
+        assert_type(archive["a"], "nf.memmap[Any, Any]")
+        assert_type(list(archive), list[str])
+    about = nf.info(path)
+    assert_type(about, nf.Info)
+    assert_type(about.members["a"].shape, tuple[int, ...])
+    assert_type(nf.create(tmp_path / "y.npy", (2, 3), "f4"), "nf.memmap[Any, Any]")
+    assert_type(nf.open_memmap(tmp_path / "y.npy"), "nf.memmap[Any, Any]")
+    assert_type(nf.checksum(path), nf.Checksums)
+    assert_type(nf.verify(path), nf.Verification)
+    assert about.members["b"].dtype == np.float64
+
+
 def test_what_is_wrong_is_seen_by_the_checker(path: str) -> None:
     with pytest.raises(nf.LayoutError):
         nf.memmap(path, mode="w")  # type: ignore[call-overload]  # no such mode
