@@ -19,8 +19,8 @@ import numpy as np
 from case import EXPERT, LIMIT, NUMPY, OURS, Case, faster, near_limit
 from timing import WALL
 
-from ndfile import hashing
-from ndfile.digests import checksum, verify
+from ndfile.integrity import hashing
+from ndfile.integrity.digests import checksum, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -60,6 +60,14 @@ def _resources():
     return collections.Counter([*_descriptors(), *_maps_of_temporary_files(), *threading.enumerate()])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_of_other_modules():
+    # After each test all garbage is collected, which takes as long as there are objects: a library that the tests of
+    # one format imported, and the reports of all tests so far, are not looked through again for the next.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_leaks(request):
     """Prove after every test that it left no descriptor, no mapping of a temporary file and no thread."""

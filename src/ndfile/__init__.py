@@ -22,7 +22,7 @@ from ndfile.errors import (
 if _TYPE_CHECKING:
     from ndfile.archive import Archive
     from ndfile.description import Info, info
-    from ndfile.digests import Checksums, Verification, checksum, verify
+    from ndfile.integrity.digests import Checksums, Verification, checksum, verify
     from ndfile.npy_memmap import open_memmap
     from ndfile.reading import open
     from ndfile.writing import convert, create, save
@@ -60,17 +60,17 @@ __version__ = "0.1.0"
 # Imported when they are first used: whoever only maps raw files does not pay for formats, JSON and hashes.
 _LATER = {
     "Archive": "archive",
-    "Checksums": "digests",
+    "Checksums": "integrity.digests",
     "Info": "description",
-    "Verification": "digests",
-    "checksum": "digests",
+    "Verification": "integrity.digests",
+    "checksum": "integrity.digests",
     "convert": "writing",
     "create": "writing",
     "info": "description",
     "open": "reading",
     "open_memmap": "npy_memmap",
     "save": "writing",
-    "verify": "digests",
+    "verify": "integrity.digests",
 }
 
 

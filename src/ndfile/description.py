@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndfile.dtypes import descr_of
 from ndfile.errors import LayoutError
+from ndfile.layout import LIMIT
 from ndfile.reading import look
 
 if TYPE_CHECKING:
@@ -162,6 +163,8 @@ def _line(member: Member) -> str:
 def _bytes(count: int) -> str:
     if count < 1024:
         return f"{count} bytes"
+    if count > LIMIT:  # objects, which have no size that the file could break
+        return "more bytes than a file can have"
     step = min(int(math.log2(count) / 10), 5)
     return f"{count / 1024**step:.4g} {'KMGTP'[step - 1]}iB"
 

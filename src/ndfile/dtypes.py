@@ -27,7 +27,9 @@ EXTENSIONS = {
 }
 
 
-DIVIDED_BY_ZERO = re.compile(r"/\s*0*\s*\]|\[\s*0+\s*[a-zA-Z\]]")
+# A unit of time as NumPy writes it. NumPy 2.4 takes others too: a divisor of 0, +0 or 2**32 (which it takes for 0), and
+# then divides by it, so that the process dies.
+UNIT = re.compile(r"\[(?:[1-9][0-9]{0,9})?[A-Za-z\u03bc]+(?:/[1-9][0-9]{0,8})?\]")
 
 
 def extension(name: str) -> np.dtype[Any]:
@@ -69,16 +71,27 @@ def dtype_of(descr: Any) -> np.dtype[Any]:
 
 
 def check_descr(descr: Any) -> None:
-    """Refuse what NumPy does not: a unit of time that is divided by 0 ends the process (NumPy 2.4)."""
+    """ValueError for what `numpy.lib.format` does not write, which NumPy may take all the same, and die of."""
     if isinstance(descr, str):
-        if DIVIDED_BY_ZERO.search(descr):
-            raise ValueError(f"{descr!r} has a unit of no length")
+        if "[" in UNIT.sub("", descr):
+            raise ValueError(f"{descr!r} has a unit that is none")
     elif isinstance(descr, list):
         for field in descr:
-            if isinstance(field, tuple) and len(field) > 1:
-                check_descr(field[1])
-    elif isinstance(descr, tuple) and descr:
+            if not isinstance(field, tuple) or len(field) not in (2, 3):
+                raise ValueError("fields are tuples of a name, a type and perhaps a shape")
+            check_descr(field[1])
+            _check_shape(*field[2:])
+    elif isinstance(descr, tuple) and len(descr) == 2:
         check_descr(descr[0])
+        _check_shape(descr[1])
+    else:
+        raise ValueError(f"{descr!r} is no type")
+
+
+def _check_shape(shape: Any = ()) -> None:
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    if not all(isinstance(size, int) for size in sizes):
+        raise ValueError(f"{shape!r} is no shape")
 
 
 def extension_name(dtype: np.dtype[Any]) -> str | None:

@@ -1,6 +1,5 @@
 """Checksums of files: what is written, what is found, what is refused."""
 
-import _thread
 import contextlib
 import errno
 import hashlib
@@ -18,10 +17,10 @@ import numpy as np
 import pytest
 from devices import PAGE, fill_up, make_image, memory_disk, mounted, move_page
 
-from ndfile import hashing
-from ndfile.checksums import SPARE_NBYTES
-from ndfile.digests import checksum, verify
 from ndfile.errors import FaultError, FormatError, LayoutError, LibraryError, NdfileError
+from ndfile.integrity import hashing
+from ndfile.integrity.checksums import SPARE_NBYTES
+from ndfile.integrity.digests import checksum, verify
 
 # Loaded before any test: what a test loads first would be left by it.
 with contextlib.suppress(ImportError):
@@ -747,17 +746,19 @@ def test_the_result_does_not_depend_on_the_number_of_threads(random_file, monkey
 
 
 def test_threads_that_cannot_be_started_are_an_error_that_leaves_none(random_file, monkeypatch):
-    real, started = _thread.start_new_thread, []
+    # What `threading` starts a thread by has another name since CPython 3.13.
+    name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+    real, started = getattr(threading, name), []
 
-    def start(*arguments):
+    def start(*arguments, **options):
         if started:
             raise RuntimeError("can't start new thread")
         started.append(True)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     path = random_file(50 * BLOCK)
     threads = threading.enumerate()
-    monkeypatch.setattr(threading, "_start_new_thread", start)
+    monkeypatch.setattr(threading, name, start)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         checksum(path, block_nbytes=BLOCK)
     assert threading.enumerate() == threads

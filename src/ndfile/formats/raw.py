@@ -23,7 +23,7 @@ __all__ = ["Raw", "sidecar_path"]
 SUFFIX = ".json"
 MOST_NBYTES = 256 << 10
 
-KEYS = {"dtype", "shape", "order", "offset", "metadata", "inode", "previous"}
+KEYS = frozenset({"dtype", "shape", "order", "offset", "metadata", "inode", "previous"})
 
 
 class Raw(Format):
@@ -57,7 +57,7 @@ class Raw(Format):
             try:
                 layout = _layout(source, known)
             except (LayoutError, SizeError) as error:
-                raise _odd(path, f"it does not fit the file ({error})") from None
+                raise _odd(path, f"it does not fit the file ({str(error)[:400]})") from None
         member = Member("data", layout.dtype, layout.shape, layout.offset, layout.order, metadata=metadata)
         left = source.size - layout.end
         notes = (f"{left} bytes follow the array",) if left > 0 else ()
@@ -123,12 +123,14 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would wait for its writer
 
 
-def _checked_fields(path: str, fields: Any) -> dict[str, Any]:
-    if not isinstance(fields, dict) or not fields.keys() <= KEYS or "dtype" not in fields:
-        keys = sorted(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
-        raise _odd(path, f"it should be an object with 'dtype' and others of {sorted(KEYS)}, and has {str(keys)[:200]}")
+def _checked_fields(path: str, fields: Any, keys: frozenset[str] = KEYS) -> dict[str, Any]:
+    if not isinstance(fields, dict) or not fields.keys() <= keys or "dtype" not in fields:
+        found = sorted(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
+        raise _odd(
+            path, f"it should be an object with 'dtype' and others of {sorted(keys)}, and has {str(found)[:200]}"
+        )
     if fields.get("previous") is not None:
-        _checked_fields(path, fields["previous"])
+        _checked_fields(path, fields["previous"], KEYS - {"previous"})
     return fields
 
 
@@ -148,7 +150,9 @@ def _previous(path: str, old_inode: int | None) -> dict[str, Any] | None:
         fields = _matching(_parsed(path), old_inode)
     except (OSError, FormatError):
         return None
-    return None if fields is None else {**fields, "inode": old_inode, "previous": None}
+    if fields is None:
+        return None
+    return {key: value for key, value in fields.items() if key != "previous"} | {"inode": old_inode}
 
 
 def _known_fields(path: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -176,11 +180,13 @@ def _with_tuples(descr: Any) -> Any:
     """A description as NumPy has it: JSON has lists for its tuples too."""
     if isinstance(descr, str):
         return descr
+    if not isinstance(descr, list) or not all(isinstance(field, list) for field in descr):
+        raise ValueError("fields are lists of a name, a type and perhaps a shape")
     fields = []
     for name, kind, *shape in descr:
         title = tuple(name) if isinstance(name, list) else name
         fields.append((title, _with_tuples(kind), *(tuple(one) if isinstance(one, list) else one for one in shape)))
-    if not fields or not all(isinstance(field[0], str | tuple) for field in fields) or isinstance(descr, dict):
+    if not fields or not all(isinstance(field[0], str | tuple) for field in fields):
         raise ValueError("fields are lists of a name, a type and perhaps a shape")
     return fields
 

@@ -7,12 +7,12 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 
 from ndfile import formats
-from ndfile.checksums import LEAST_BLOCK_NBYTES, MOST_BLOCK_NBYTES, SUFFIX, Checksums
 from ndfile.errors import FormatError, LayoutError, LibraryError
 from ndfile.files.file import File
-from ndfile.hashing import algorithm_of, changed, hash_blocks
+from ndfile.integrity.checksums import LEAST_BLOCK_NBYTES, MOST_BLOCK_NBYTES, SUFFIX, Checksums
+from ndfile.integrity.hashing import algorithm_of, changed, hash_blocks
+from ndfile.integrity.verification import Damage, Rows, Verification
 from ndfile.progress import reported
-from ndfile.verification import Damage, Rows, Verification
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,7 +93,7 @@ def checksum(
     --------
     >>> import os, tempfile
     >>> import numpy as np
-    >>> from ndfile.digests import checksum, verify
+    >>> from ndfile.integrity.digests import checksum, verify
     >>> path = os.path.join(tempfile.mkdtemp(), "x.npy")
     >>> np.save(path, np.arange(1000.0))
     >>> sums = checksum(path, algorithm="sha256")
@@ -172,7 +172,7 @@ def verify(path: str | bytes | os.PathLike[Any], *, progress: Progress = None) -
     --------
     >>> import os, tempfile
     >>> import numpy as np
-    >>> from ndfile.digests import checksum, verify
+    >>> from ndfile.integrity.digests import checksum, verify
     >>> path = os.path.join(tempfile.mkdtemp(), "x.npy")
     >>> np.save(path, np.zeros((1000, 1000)))
     >>> _ = checksum(path, algorithm="sha256", block_nbytes=2**20)

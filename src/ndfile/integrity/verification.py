@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ndfile.checksums import Checksums
+    from ndfile.integrity.checksums import Checksums
     from ndfile.layout import Layout
 
 __all__ = ["Damage", "Rows", "Verification"]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ndfile.errors import FormatError, LayoutError
 from ndfile.files.file import File
 from ndfile.files.publication import publish
-from ndfile.hashing import algorithm_of
+from ndfile.integrity.hashing import algorithm_of
 from ndfile.layout import LIMIT
 from ndfile.stream import write_all
 
 if TYPE_CHECKING:
-    from ndfile.hashing import Algorithm
+    from ndfile.integrity.hashing import Algorithm
 
 __all__ = ["LEAST_BLOCK_NBYTES", "MOST_BLOCK_NBYTES", "SUFFIX", "Checksums"]
 
