@@ -24,7 +24,17 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 RESULTS = os.environ.get("NDFILE_FUZZ_RESULTS", os.path.join(HERE, "..", "..", "build", "fuzz"))
 
 # How many runs of all a target gets: more where there is more to find.
-SHARES = {"npy": 4, "npz": 5, "raw": 3, "safetensors": 3, "wav": 3, "checksums": 2}
+SHARES = {
+    "npy": 4,
+    "npz": 5,
+    "raw": 3,
+    "safetensors": 3,
+    "wav": 2,
+    "checksums": 2,
+    "tiff": 3,
+    "fits": 2,
+    "arrow": 2,
+}
 RUNS = 1_200_000
 
 # Enough for a number longer than Python writes. Parsing takes as long as what is parsed, so that there is less of it in
@@ -32,7 +42,8 @@ RUNS = 1_200_000
 MOST_NBYTES = 4096
 
 # Of what is changed to make others: long ones would make long ones.
-MOST_SEED_NBYTES = 1200
+MOST_SEED_NBYTES = {"fits": 6000}
+USUAL_SEED_NBYTES = 1200
 
 # A hang, and far more than fuzzing needs by itself. The promises are narrower, and `Watch` holds to them.
 LIMITS = ("-timeout=20", "-rss_limit_mb=2048")
@@ -148,7 +159,8 @@ def inside(name: str, folder: str, options: list[str]) -> None:
     corpus = os.path.join(folder, "corpus")
     os.mkdir(corpus)
     known = [*seeds.seeds(target.name), *regressions.REGRESSIONS[target.name].values()]
-    for number, data in enumerate(one for one in known if len(one) <= MOST_SEED_NBYTES):
+    most = MOST_SEED_NBYTES.get(target.name, USUAL_SEED_NBYTES)
+    for number, data in enumerate(one for one in known if len(one) <= most):
         with open(os.path.join(corpus, str(number)), "wb") as file:
             file.write(data)
     words = os.path.join(folder, "words")
@@ -177,7 +189,7 @@ def inside(name: str, folder: str, options: list[str]) -> None:
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         return mutations.mutated(target.name, data, most, seed, atheris.Mutate)
 
-    own = [f"-dict={words}", f"-artifact_prefix={folder}/", f"-max_len={MOST_NBYTES}", *OWN]
+    own = [f"-dict={words}", f"-artifact_prefix={folder}/", f"-max_len={max(most, MOST_NBYTES)}", *OWN]
     atheris.Setup([sys.argv[0], *own, *options, corpus], run, custom_mutator=mutate)
     atheris.Fuzz()
 

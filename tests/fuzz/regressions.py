@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 
 import numpy as np
@@ -69,6 +70,20 @@ REGRESSIONS: dict[str, dict[str, bytes]] = {
     },
     "wav": {
         "chunks_of_no_bytes_without_end": b"RIFF\xff\xff\xff\xffWAVE" + b"LIST\0\0\0\0" * 1400,
+    },
+    "tiff": {
+        "directory_that_is_its_own_next": b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHII", 256, 3, 1, 7) + b"\x08\0\0\0",
+    },
+    "fits": {
+        "axes_of_more_items_than_any_file": b"".join(
+            card.ljust(80).encode()
+            for card in ("SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", f"NAXIS1  = {2**62}", f"NAXIS2  = {2**62}", "END")
+        ).ljust(2880),
+    },
+    "arrow": {
+        "schema_that_points_behind_itself": b"ARROW1\0\0\xff\xff\xff\xff\x10\0\0\0"
+        + b"\xff\xff\xff\x7f" * 4
+        + b"ARROW1",
     },
     "checksums": {
         "number_longer_than_python_reads": b'{"format": "ndfile.checksums", "version": 1, "size": '

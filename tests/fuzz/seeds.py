@@ -27,9 +27,8 @@ __all__ = ["WORDS", "seeds"]
 
 def seeds(name: str) -> list[bytes]:
     """The files for a target. Each of them is valid."""
-    return list(
-        {"npy": npy, "npz": npz, "raw": raw, "safetensors": safetensors, "wav": wav, "checksums": checksums}[name]()
-    )
+    makers = (npy, npz, raw, safetensors, wav, checksums, tiff, fits, arrow)
+    return list(next(maker for maker in makers if maker.__name__ == name)())
 
 
 def arrays() -> Iterator[np.ndarray]:
@@ -160,6 +159,43 @@ def checksums() -> Iterator[bytes]:
                     yield file.read()
 
 
+def tiff() -> Iterator[bytes]:
+    with contextlib.suppress(ImportError):
+        library = importlib.import_module("tifffile")
+        plane = np.arange(24, dtype="u2").reshape(4, 6)
+        for options in ({}, {"byteorder": ">"}, {"bigtiff": True}, {"imagej": True}, {"ome": True}, {"tile": (16, 16)}):
+            for array in (plane, np.stack([plane, plane])):
+                file = io.BytesIO()
+                library.imwrite(file, array, metadata={"axes": "ZYX"[-array.ndim :]}, **options)
+                yield file.getvalue()
+    tags = [(256, 4, 3), (257, 4, 2), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 110), (278, 4, 2), (279, 4, 6)]
+    table = b"".join(struct.pack("<HHII", code, kind, 1, value) for code, kind, value in tags)
+    yield b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + table + bytes(4) + bytes(6)
+
+
+def fits() -> Iterator[bytes]:
+    for cards in (
+        ("BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 3", "NAXIS2  = 2"),
+        ("BITPIX  = -32", "NAXIS   = 1", "NAXIS1  = 4", "BSCALE  = 2.5", "EXTNAME = 'A b'", "DATASUM = '0'"),
+        ("BITPIX  = 8", "NAXIS   = 0"),
+    ):
+        text = "".join(card.ljust(80) for card in ("SIMPLE  = T", *cards, "END"))
+        yield text.ljust(2880).encode() + bytes(2880)
+
+
+def arrow() -> Iterator[bytes]:
+    with contextlib.suppress(ImportError):
+        library = importlib.import_module("pyarrow")
+        table = library.table({"a": library.array([1, 2, 3], "int32"), "b": library.array([1.5, None, 2.5])})
+        lists = library.table({"c": library.array([[1, 2], [3, 4]], library.list_(library.int16(), 2))})
+        for one in (table, lists):
+            for make in (library.ipc.new_file, library.ipc.new_stream):
+                sink = library.BufferOutputStream()
+                with make(sink, one.schema) as writer:
+                    writer.write_table(one)
+                yield sink.getvalue().to_pybytes()
+
+
 # At most 64 bytes each, which is what fuzzers take.
 JSON_WORDS = rb"""{" ": {} [] [[ ]] ", null true false \ud800 \u0000 -1 0 -0 1e999 1.0 NaN Infinity 9223372036854775807
 18446744073709551616""".split()
@@ -172,6 +208,9 @@ NPZ_WORDS = b"PK\1\2 PK\3\4 PK\5\6 PK\6\6 PK\6\7 PK\7\x08 .npy ../ \\ \0 \1\0\x1
 RAW_WORDS = b"""dtype shape order offset metadata inode previous "shape":[ "metadata":{ "previous":{""".split()
 SAFETENSORS_WORDS = b"""__metadata__ dtype shape data_offsets BF16 F8_E4M3 F4 F6_E2M3 BOOL C64 U64 F8_E8M0""".split()
 WAV_WORDS = b"RIFF RIFX RF64 BW64 WAVE data ds64 LIST fact \xff\xff\xff\xff \xfe\xff \3\0 \x18\0"
+FITS_WORDS = (
+    b"SIMPLE XTENSION= 'IMAGE' BITPIX NAXIS NAXIS1 NAXIS2 PCOUNT GCOUNT GROUPS BSCALE BZERO ZIMAGE BINTABLE -64"
+)
 CHECKSUMS_WORDS = b"""format ndfile.checksums version algorithm block_nbytes size mtime_ns digest blocks sha256 xxh3
 blake3 md5 sha1 shake_128 65536 1073741824""".split()
 
@@ -182,4 +221,7 @@ WORDS: dict[str, list[bytes]] = {
     "safetensors": [*SAFETENSORS_WORDS, *JSON_WORDS],
     "wav": [*WAV_WORDS.split(b" "), b"fmt ", bytes.fromhex("00001000800000aa00389b71"), b"\xff" * 8],
     "checksums": [*CHECKSUMS_WORDS, *JSON_WORDS],
+    "tiff": [b"II*\0", b"MM\0*", b"II+\0", b"\1\1", b"\x11\1", b"\xff\xff\xff\xff", b"ImageJ=", b'{"shape":', b"<OME>"],
+    "fits": [*FITS_WORDS.split(b" "), b"END     ", b"= T", b"99999999999999999999"],
+    "arrow": [b"ARROW1\0\0", b"\xff\xff\xff\xff", b"\0\0\0\x80", b"\xff\xff\xff\x7f"],
 }

@@ -101,10 +101,12 @@ class Target:
         Of the file that the bytes go to.
     beside : str or None
         The file that it tells about, if it is not that itself.
+    decodes : bool
+        Whether what cannot be mapped is decoded by our own code, and not by another library.
     """
 
-    def __init__(self, name: str, file_name: str, beside: str | None = None) -> None:
-        self.name, self.file_name, self.beside = name, file_name, beside
+    def __init__(self, name: str, file_name: str, beside: str | None = None, *, decodes: bool = True) -> None:
+        self.name, self.file_name, self.beside, self.decodes = name, file_name, beside, decodes
 
     def format(self) -> Any:
         return named(self.name)
@@ -130,7 +132,8 @@ class Target:
             try:
                 layout = member.layout(source)
             except FormatError:
-                _decode(kind, source, member)
+                if self.decodes:
+                    _decode(kind, source, member)
             else:
                 _check_layout(layout, source)
 
@@ -152,6 +155,9 @@ TARGETS = {
     "raw": Target("raw", "x.bin.json", "x.bin"),
     "safetensors": Target("safetensors", "x.safetensors"),
     "wav": Target("wav", "x.wav"),
+    "tiff": Target("tiff", "x.tif", decodes=False),
+    "fits": Target("fits", "x.fits", decodes=False),
+    "arrow": Target("arrow", "x.arrow", decodes=False),
     "checksums": ChecksumsTarget("checksums", "x.bin" + SUFFIX, "x.bin"),
 }
 

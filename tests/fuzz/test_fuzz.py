@@ -23,7 +23,7 @@ needs_fuzzer = pytest.mark.skipif(importlib.util.find_spec("atheris") is None, r
 @pytest.fixture(scope="module", autouse=True)
 def _libraries():
     # What seeds and parsers import late stays, and would look as if a test had left it.
-    for library in ("ml_dtypes", "safetensors.numpy", "soundfile"):
+    for library in ("ml_dtypes", "pyarrow.ipc", "safetensors.numpy", "soundfile", "tifffile"):
         with contextlib.suppress(ImportError):
             importlib.import_module(library)
 

@@ -674,7 +674,8 @@ def test_a_device_that_cannot_read_a_block_is_a_fault_that_names_the_byte(tmp_pa
 
 
 @pytest.mark.parametrize("act", [checksum, verify])
-def test_progress_counts_every_byte_in_this_thread(random_file, act):
+def test_progress_counts_every_byte_in_this_thread(random_file, act, monkeypatch):
+    monkeypatch.setattr(hashing, "WINDOW_NBYTES", BLOCK)  # it is told window by window
     path = random_file(20 * BLOCK + 3)
     checksum(path, block_nbytes=BLOCK)
     calls, threads = [], set()

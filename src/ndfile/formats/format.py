@@ -164,7 +164,7 @@ class Member(NamedTuple):
             offset is not None
             and offset >= 0
             and len(shape) <= MOST_DIMENSIONS
-            and min(shape, default=0) >= 0
+            and (not shape or min(shape) >= 0)
             and 0 < math.prod(shape) * dtype.itemsize <= size - offset
             and not dtype.hasobject
             and dtype.subdtype is None

@@ -89,9 +89,9 @@ class Safetensors(Format):
         metadata = fields.pop("__metadata__", {})
         if not (isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())):
             raise source.broken("__metadata__ is no object of strings", offset=8)
-        tensors = [_place(source, name, tensor) for name, tensor in fields.items()]
-        _check_coverage(source, tensors, source.size - start)
-        members = {name: _member(name, fields[name], start + begin) for name, begin, _ in tensors}
+        places: list[tuple[int, int, str]] = []
+        members = {name: _member(source, name, tensor, start, places) for name, tensor in fields.items()}
+        _check_coverage(source, places, source.size - start)
         return Contents(members, True, metadata)
 
     def plan(self, streams: Mapping[str, Stream], metadata: Mapping[str, Any]) -> Plan:
@@ -156,8 +156,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _place(source: Source, name: str, tensor: Any) -> tuple[str, int, int]:
-    """A tensor's name, its first byte and the one behind its last, counted from the data's beginning."""
+def _member(source: Source, name: str, tensor: Any, start: int, places: list[tuple[int, int, str]]) -> Member:
+    """A tensor in the data that begins at `start`; adds its first byte there, and the one behind it, to `places`."""
     if not (isinstance(tensor, dict) and tensor.keys() == KEYS):
         raise source.broken("it should have dtype, shape and data_offsets, and nothing else", member=name, offset=8)
     offsets, shape, kind = tensor["data_offsets"], tensor["shape"], tensor["dtype"]
@@ -173,7 +173,22 @@ def _place(source: Source, name: str, tensor: Any) -> tuple[str, int, int]:
     if nbits != (end - begin) * 8:
         needed = f"{-(-nbits // 8)} bytes" if nbits <= LIMIT else "more bytes than a file can have"
         raise source.broken(f"{kind} {shape} needs {needed}, it has {end - begin}", member=name, offset=8)
-    return name, begin, end
+    places.append((begin, end, name))
+    dtype = DTYPES.get(kind)
+    if dtype is not None:
+        return Member(name, dtype, tuple(shape), start + begin)
+    return _unusual(name, kind, tuple(shape), start + begin)
+
+
+def _unusual(name: str, kind: str, shape: tuple[int, ...], offset: int) -> Member:
+    """A tensor of a type that NumPy does not have."""
+    obstacle, way_out = f"its items have {BITS[kind]} bits ({kind})", "Unpack it with what wrote it."
+    if kind not in PACKED_BITS:
+        try:
+            return Member(name, extension(EXTENSION_TYPES[kind]), shape, offset)
+        except LibraryError as error:  # the other tensors can be had without
+            obstacle, way_out = f"{kind} is no dtype of NumPy's", str(error)
+    return Member(name, np.dtype("V"), shape, None, obstacle=obstacle, way_out=way_out)
 
 
 def _are_sizes(values: Any) -> bool:
@@ -186,27 +201,15 @@ def _are_sizes(values: Any) -> bool:
     return True
 
 
-def _check_coverage(source: Source, tensors: list[tuple[str, int, int]], size: int) -> None:
+def _check_coverage(source: Source, places: list[tuple[int, int, str]], size: int) -> None:
     """The tensors, one after the other, are the whole of the data."""
-    end = 0
-    for name, begin, after in sorted(tensors, key=lambda tensor: tensor[1:]):
-        if begin != end:
-            kind = "overlap" if begin < end else "gap"
+    last = 0
+    for begin, end, name in sorted(places):
+        if begin != last:
+            kind = "overlap" if begin < last else "gap"
             raise source.broken(
-                f"{kind}: it begins at byte {begin} of the data, the one before ends at {end}", member=name
+                f"{kind}: it begins at byte {begin} of the data, the one before ends at {last}", member=name
             )
-        end = after
-    if end != size:
-        raise source.broken(f"its tensors have {end} bytes, {size} follow the header")
-
-
-def _member(name: str, tensor: dict[str, Any], offset: int) -> Member:
-    kind, shape = tensor["dtype"], tuple(tensor["shape"])
-    if kind in PACKED_BITS:
-        obstacle = f"its items have {PACKED_BITS[kind]} bits ({kind})"
-        return Member(name, np.dtype("V"), shape, None, obstacle=obstacle, way_out="Unpack it with what wrote it.")
-    try:
-        dtype = DTYPES.get(kind) or extension(EXTENSION_TYPES[kind])
-    except LibraryError as error:  # the other tensors can be had without
-        return Member(name, np.dtype("V"), shape, None, obstacle=f"{kind} is no dtype of NumPy's", way_out=str(error))
-    return Member(name, dtype, shape, offset)
+        last = end
+    if last != size:
+        raise source.broken(f"its tensors have {last} bytes, {size} follow the header")

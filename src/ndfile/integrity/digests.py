@@ -52,8 +52,8 @@ def checksum(
     block_nbytes : int, default 4 MiB
         Bytes of a block, from 64 KiB to 1 GiB. Damage is told by whole blocks.
     progress : bool or callable, optional
-        True shows a bar on standard error. A callable gets ``(done_nbytes, total_nbytes)`` after each block, in this
-        thread; what it raises ends the work.
+        True shows a bar on standard error. A callable gets ``(done_nbytes, total_nbytes)`` after every few blocks,
+        in this thread; what it raises ends the work.
 
     Returns
     -------
