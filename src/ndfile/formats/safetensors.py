@@ -86,9 +86,7 @@ class Safetensors(Format):
 
     def describe(self, source: Source, **_: Any) -> Contents:
         fields, start = _read_header(source)
-        metadata = fields.pop("__metadata__", {})
-        if not (isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())):
-            raise source.broken("__metadata__ is no object of strings", offset=8)
+        metadata = _metadata(source, fields.pop("__metadata__", ()))
         places: list[tuple[int, int, str]] = []
         members = {name: _member(source, name, tensor, start, places) for name, tensor in fields.items()}
         _check_coverage(source, places, source.size - start)
@@ -142,33 +140,40 @@ def _read_header(source: Source) -> tuple[dict[str, Any], int]:
     if length > OTHER_NBYTES + count * TENSOR_NBYTES:  # a few characters of JSON can make as many objects
         raise source.broken(f"its header has {length} bytes for {count} tensors", offset=0)
     try:
-        fields = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        # Objects become tuples of pairs, so that a key which is there twice is seen; arrays are lists.
+        pairs = json.loads(text.decode("utf-8"), object_pairs_hook=tuple)
+        fields = dict(pairs)
         "".join(fields).encode()
+        if len(fields) < len(pairs):
+            raise ValueError("a name is there twice")
     except (ValueError, RecursionError) as error:
         raise source.broken(f"its header is no JSON ({str(error)[:200]})", offset=8) from None
     return fields, 8 + length
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
+def _metadata(source: Source, pairs: Any) -> dict[str, str]:
+    if not isinstance(pairs, tuple) or not all(isinstance(text, str) for _, text in pairs):
+        raise source.broken("__metadata__ is no object of strings", offset=8)
+    metadata = dict(pairs)
+    if len(metadata) < len(pairs):
+        raise source.broken("__metadata__ has a key twice", offset=8)
+    return metadata
 
 
 def _member(source: Source, name: str, tensor: Any, start: int, places: list[tuple[int, int, str]]) -> Member:
     """A tensor in the data that begins at `start`; adds its first byte there, and the one behind it, to `places`."""
-    if not (isinstance(tensor, dict) and tensor.keys() == KEYS):
+    found = dict(tensor) if isinstance(tensor, tuple) and len(tensor) == len(KEYS) else {}
+    if found.keys() != KEYS:
         raise source.broken("it should have dtype, shape and data_offsets, and nothing else", member=name, offset=8)
-    offsets, shape, kind = tensor["data_offsets"], tensor["shape"], tensor["dtype"]
-    if not (_are_sizes(offsets) and len(offsets) == 2 and offsets[0] <= offsets[1]):
+    offsets, shape, kind = found["data_offsets"], found["shape"], found["dtype"]
+    begin, end = offsets if isinstance(offsets, list) and len(offsets) == 2 else (None, None)
+    if not (type(begin) is int and type(end) is int and 0 <= begin <= end <= LIMIT):
         raise source.broken(f"data_offsets {str(offsets)[:99]} are no two increasing integers", member=name, offset=8)
     if not (_are_sizes(shape) and len(shape) <= MOST_DIMENSIONS):
         raise source.broken(f"shape {str(shape)[:99]} is no list of at most 64 sizes", member=name, offset=8)
     bits = BITS.get(kind) if isinstance(kind, str) else None
     if bits is None:
         raise source.broken(f"there is no dtype {str(kind)[:99]!r}", member=name, offset=8)
-    begin, end = offsets
     nbits = math.prod(shape) * bits
     if nbits != (end - begin) * 8:
         needed = f"{-(-nbits // 8)} bytes" if nbits <= LIMIT else "more bytes than a file can have"
