@@ -266,7 +266,7 @@ def test_a_whole_file_is_true_and_shown_in_a_line(npy):
     found = verify(npy)
     assert found
     assert found.damages == ()
-    assert repr(found) == str(found) == f"{npy!r} is whole: 1 blocks of 4194304 bytes (sha256)"
+    assert repr(found) == str(found) == f"{npy!r} is whole: 1 block of 4194304 bytes (sha256)"
 
 
 def test_rows_of_a_c_ordered_array_count_along_the_first_axis(npy):

@@ -79,7 +79,8 @@ class Checksums:
 
     def __repr__(self) -> str:
         return (
-            f"Checksums({self.path!r}: {self.algorithm} of {len(self.digests)} blocks of {self.block_nbytes} bytes, "
+            f"Checksums({self.path!r}: {self.algorithm} of {len(self.digests)} "
+            f"block{'s'[: len(self.digests) != 1]} of {self.block_nbytes} bytes, "
             f"{self.size} in all: {self.digest})"
         )
 

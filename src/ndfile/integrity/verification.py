@@ -94,7 +94,7 @@ class Verification:
 
     def __str__(self) -> str:
         count = -(-self.expected_size // self.block_nbytes)
-        blocks = f"{count} blocks of {self.block_nbytes} bytes ({self.algorithm})"
+        blocks = f"{count} block{'s'[: count != 1]} of {self.block_nbytes} bytes ({self.algorithm})"
         if self:
             return f"{self.path!r} is whole: {blocks}"
         wrong = sum(len(damage.blocks) for damage in self.damages)
