@@ -271,3 +271,27 @@ def check_count(cases, folder, name):
                 refused.add(content)
     assert len(refused) >= ENOUGH
     assert len(set(names)) == len(names)
+
+
+def assert_cheap(path, is_right):
+    """Prove that opening and describing takes less than 5 ms and 5 MiB, and that it is right."""
+    for act in (nf.open, nf.info):
+        seconds = []
+        for _ in range(20):
+            start = time.perf_counter()
+            found = act(path)
+            seconds.append(time.perf_counter() - start)
+            if act is nf.open:
+                found.close()
+        assert min(seconds) < 0.005
+        tracemalloc.start()
+        try:
+            found = act(path)
+            if act is nf.open:
+                found.close()
+            assert tracemalloc.get_traced_memory()[1] < 5 << 20
+        finally:
+            tracemalloc.stop()
+    with nf.open(path) as found:
+        assert is_right(found)
+    assert os.stat(path).st_blocks < 4096

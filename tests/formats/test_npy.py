@@ -4,12 +4,11 @@ import glob
 import io
 import os
 import threading
-import time
-import tracemalloc
 
 import numpy as np
 import numpy.random  # hypothesis asks for it: what it maps stays
 import pytest
+from hostile import assert_cheap
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
@@ -381,30 +380,6 @@ def test_20_gib_open_in_5_ms_and_5_mib(tmp_path):
         sparse.write(file.getvalue())
         sparse.truncate(len(file.getvalue()) + (20 << 30))
     assert_cheap(path, lambda array: array.shape == (5, 1 << 30) and array[4, -1] == 0)
-
-
-def assert_cheap(path, is_right):
-    """Prove that opening and describing takes less than 5 ms and 5 MiB, and that it is right."""
-    for act in (nf.open, nf.info):
-        seconds = []
-        for _ in range(20):
-            start = time.perf_counter()
-            found = act(path)
-            seconds.append(time.perf_counter() - start)
-            if act is nf.open:
-                found.close()
-        assert min(seconds) < 0.005
-        tracemalloc.start()
-        try:
-            found = act(path)
-            if act is nf.open:
-                found.close()
-            assert tracemalloc.get_traced_memory()[1] < 5 << 20
-        finally:
-            tracemalloc.stop()
-    with nf.open(path) as found:
-        assert is_right(found)
-    assert os.stat(path).st_blocks < 4096
 
 
 def test_several_threads_open_one_file(tmp_path):

@@ -4,13 +4,12 @@ import glob
 import io
 import os
 import struct
-import time
-import tracemalloc
 import zipfile
 import zlib
 
 import numpy as np
 import pytest
+from hostile import assert_cheap
 
 import ndfile as nf
 
@@ -372,24 +371,4 @@ def test_20_gib_open_in_5_ms_and_5_mib(path):
         file.write(directory + end)
     with zipfile.ZipFile(path) as readable:
         assert readable.infolist()[0].file_size == size
-    for act in (nf.open, nf.info):
-        seconds = []
-        for _ in range(20):
-            start = time.perf_counter()
-            found = act(path)
-            seconds.append(time.perf_counter() - start)
-            if act is nf.open:
-                found.close()
-        assert min(seconds) < 0.005
-        tracemalloc.start()
-        try:
-            found = act(path)
-            if act is nf.open:
-                found.close()
-            assert tracemalloc.get_traced_memory()[1] < 5 << 20
-        finally:
-            tracemalloc.stop()
-    with nf.open(path) as found:
-        assert found["a"].shape == (5, 1 << 30)
-        assert found["a"][4, -1] == 0
-    assert os.stat(path).st_blocks < 4096
+    assert_cheap(path, lambda found: found["a"].shape == (5, 1 << 30) and found["a"][4, -1] == 0)

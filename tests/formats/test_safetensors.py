@@ -2,12 +2,11 @@
 
 import json
 import os
-import time
-import tracemalloc
 
 import numpy as np
 import numpy.random  # hypothesis asks for it: what it maps stays
 import pytest
+from hostile import assert_cheap
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
@@ -247,24 +246,4 @@ def test_20_gib_open_in_5_ms_and_5_mib(path):
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + (20 << 30))
-    for act in (nf.open, nf.info):
-        seconds = []
-        for _ in range(20):
-            start = time.perf_counter()
-            found = act(path)
-            seconds.append(time.perf_counter() - start)
-            if act is nf.open:
-                found.close()
-        assert min(seconds) < 0.005
-        tracemalloc.start()
-        try:
-            found = act(path)
-            if act is nf.open:
-                found.close()
-            assert tracemalloc.get_traced_memory()[1] < 5 << 20
-        finally:
-            tracemalloc.stop()
-    with nf.open(path) as found:
-        assert found["a"].shape == (5, 1 << 30)
-        assert found["a"][4, -1] == 0
-    assert os.stat(path).st_blocks < 4096
+    assert_cheap(path, lambda found: found["a"].shape == (5, 1 << 30) and found["a"][4, -1] == 0)

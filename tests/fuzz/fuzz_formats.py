@@ -174,7 +174,6 @@ def inside(name: str, folder: str, options: list[str]) -> None:
     watch.reset()
     # Whoever makes errors of warnings gets none of another kind than others get.
     warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header parsing")
     runs = next(int(one.removeprefix("-runs=")) for one in options if one.startswith("-runs="))
     count = 0
 

@@ -6,6 +6,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from ndfile.stream import write_all
+
 if TYPE_CHECKING:
     from ndfile._core import Mapping
 
@@ -73,14 +75,10 @@ def _copy_block(block: memoryview, fd: int, offset: int) -> int:
 
 def _write(fd: int, data: memoryview | bytes, offset: int) -> bool:
     """Write all of it, and tell whether the memory could be read."""
-    view = memoryview(data)
-    while view:
-        try:
-            written = os.pwrite(fd, view, offset)
-        except OSError as error:
-            if error.errno == errno.EFAULT:
-                return False
-            raise
-        view = view[written:]
-        offset += written
+    try:
+        write_all(fd, data, offset)
+    except OSError as error:
+        if error.errno == errno.EFAULT:
+            return False
+        raise
     return True

@@ -25,6 +25,7 @@ from ndfile.formats.arrow_messages import (
     read_message,
 )
 from ndfile.formats.format import Contents, Format, Member, require
+from ndfile.layout import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,8 +44,6 @@ NODE = np.dtype([("length", "<i8"), ("nulls", "<i8")])
 BUFFER = np.dtype([("offset", "<i8"), ("length", "<i8")])
 
 PIECE_NBYTES = 4 << 20
-
-MOST_ITEMS = 2**63 - 1
 
 BY_PYARROW = "Read it with pyarrow."
 
@@ -138,7 +137,7 @@ def _columns(source: Source, message: Message) -> tuple[list[_Column], dict[str,
                 name += f"#{number}"
             counts[name] += 1
             column = _column(pyarrow.types, field, name, number, _order(message))
-            if min(column.lists + column.shape, default=0) < 0 or math.prod(column.lists) > MOST_ITEMS:
+            if min(column.lists + column.shape, default=0) < 0 or math.prod(column.lists) > LIMIT:
                 raise source.broken("the sizes of its lists are negative, or no file could hold them", member=name)
             columns.append(column)
         return columns, _texts(schema.metadata)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ndfile.layout import LIMIT, MOST_DIMENSIONS
+
 if TYPE_CHECKING:
     from ndfile.formats.format import Source
 
@@ -25,10 +27,6 @@ END = b"END".ljust(8)
 MOST_HEADER_NBYTES = 364 * BLOCK  # 1 MiB
 MOST_HDUS = 10000
 MOST_HEADERS_NBYTES = 64 << 20  # of all HDUs
-
-# NumPy's number of axes; FITS has 999. And the largest size of a file.
-MOST_AXES = 64
-LIMIT = 2**63 - 1
 
 # Of one header, and of all of a file's, as metadata.
 MOST_METADATA_NBYTES = 64 << 10
@@ -141,7 +139,7 @@ def _integer(source: Source, unit: Unit, name: str, least: int, most: int, defau
 
 
 def axes_of(source: Source, unit: Unit, letter: str = "") -> list[int]:
-    count = _integer(source, unit, f"{letter}NAXIS", 0, MOST_AXES)
+    count = _integer(source, unit, f"{letter}NAXIS", 0, MOST_DIMENSIONS)
     axes = [_integer(source, unit, f"{letter}NAXIS{axis}", 0, LIMIT) for axis in range(1, count + 1)]
     if math.prod(size for size in axes if size) > LIMIT:
         raise source.broken(f"the axes of HDU {unit.number} have more items than any file", offset=unit.offset)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Npz"]
 
-# About 100,000 members; zipfile reads the directory as a whole.
+# About 80,000 members; zipfile reads the directory as a whole.
 MOST_DIRECTORY_NBYTES = 8 << 20
 
 # Signature, version, flags, method, time, date, CRC, sizes packed and not, lengths of name and extra field.
