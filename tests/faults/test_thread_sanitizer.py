@@ -141,7 +141,8 @@ def use_all(site, folder, rounds, seed):
             elif name == "flush":
                 array.flush()
             elif name == "cut":
-                os.truncate(paths[which], chance.randrange(12) * PAGE)
+                with lock:  # never a file that is being renewed: it would be opened empty
+                    os.truncate(paths[which], chance.randrange(12) * PAGE)
             elif name == "close":
                 array.close()
             elif name == "check":
