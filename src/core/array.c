@@ -5,6 +5,8 @@
  */
 #include "array.h"
 
+#include "fault_error.h"
+#include "growth.h"
 #include "methods.h"
 #include "operators.h"
 #include "subscript.h"
@@ -79,6 +81,10 @@ array_flush(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (mapping != NULL) {
         char *low, *high;
         view_extent((PyArrayObject *)self, &low, &high);
+        if (!mapping->closed && mapping->shrunk && view_has_lost_items(self, mapping)) {
+            fault_raise(mapping, "flush");
+            return NULL;
+        }
         size_t from = (size_t)(low - mapping->map.data), nbytes = (size_t)(high - low);
         if (!nd_range_fits(from, nbytes, mapping->map.nbytes)) {
             PyErr_SetString(PyExc_ValueError, "flush: the view's strides lead out of the mapping");
@@ -203,7 +209,8 @@ array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
         return PyErr_Format(PyExc_ValueError, "byte %zd is not one of the mapping's %zu", start, mapping->map.nbytes);
     }
     int flags = mapping->map.access == ND_READ ? NPY_ARRAY_ALIGNED : NPY_ARRAY_BEHAVED;
-    if (PyUnicode_CompareWithASCIIString(args[3], "F") == 0) {
+    mapping->is_fortran = PyUnicode_CompareWithASCIIString(args[3], "F") == 0;
+    if (mapping->is_fortran) {
         flags |= NPY_ARRAY_F_CONTIGUOUS;
     }
     Py_INCREF(args[1]);
@@ -236,7 +243,9 @@ static PyMethodDef array_methods[] = {
     {"__array_wrap__", METHOD_POINTER(array_wrap), METH_FASTCALL | METH_KEYWORDS, NULL},
     {"__enter__", array_enter, METH_NOARGS, NULL},
     {"__exit__", METHOD_POINTER(array_exit), METH_FASTCALL, NULL},
+    {"_append", growth_append, METH_O, growth_append_doc},
     {"_from_mapping", METHOD_POINTER(array_from_mapping), METH_FASTCALL | METH_CLASS, array_from_mapping_doc},
+    {"_set_rows", growth_set_rows, METH_VARARGS, growth_set_rows_doc},
     {"check", array_check, METH_NOARGS, array_check_doc},
     {"close", array_close, METH_NOARGS, array_close_doc},
     {"flush", array_flush, METH_NOARGS, array_flush_doc},

@@ -13,8 +13,19 @@
 #endif
 #include <numpy/arrayobject.h>
 
+#include "block.h"
 #include "guard.h"
 #include "lost.h"
+
+#include <sys/types.h>
+
+/* What the short way of appending needs to know. All zeros: there is none. */
+typedef struct {
+    size_t row_nbytes;
+    size_t room;     /* bytes that the array may have without anybody making space */
+    size_t count_at; /* where in the file the number of rows ends, as text; 0: the file's size tells it */
+    int digits;      /* how many it may have */
+} appending;
 
 /* The owner of one mapping: arrays hold it through their chain of bases. */
 typedef struct {
@@ -23,8 +34,23 @@ typedef struct {
     PyObject *filename; /* str, pathlib.Path or None */
     PyObject *mode;     /* 'r', 'r+', 'w+' or 'c' */
     Py_ssize_t exports; /* buffers taken and not yet released */
+    PyObject *format;   /* what the file is, for growing; None for bytes without a description */
+    PyObject *growth;   /* what is known of growing it, or None */
+    PyObject *seen_head; /* bytes of the file before the data, when they were last looked at, or NULL */
+    int64_t seen_size;
+    appending append;
+    pid_t writer;       /* the process that may grow the file and has a journal; 0: none yet */
+    int journal;        /* descriptor, -1 for none */
+    char *journal_path;
+    uint64_t sequence;  /* of the journal's last commit */
+    int in_use;         /* calls that use the file without the interpreter's lock */
     int sync_failure;   /* errno of the first flush or sync that failed, 0 before */
     bool closed;
+    bool shrunk;             /* some array may reach past the end */
+    bool is_fortran;         /* the array's last axis is the one that grows */
+    bool trims;              /* the file has space behind the array that is to be given back */
+    bool journal_is_revoked; /* in memory; the disk may still have it complete */
+    bool journal_is_needed;  /* it has what the file has not */
 } MappingObject;
 
 extern PyType_Spec mapping_spec;
@@ -44,11 +70,21 @@ int mapping_close(MappingObject *self);
 /* Write the changed pages of [from, from + nbytes) to the disk. Returns -1 with an exception set. */
 int mapping_flush(MappingObject *self, size_t from, size_t nbytes);
 
+/* fdatasync, with a failure as final as a flush's. Returns -1 with an exception set. */
+int mapping_sync_data(MappingObject *self);
+
 /* flush, and the file's metadata. Returns -1 with an exception set. */
 int mapping_sync(MappingObject *self);
 
 /* Raise FaultError if the mapping has failed, or its file is shorter than it. Returns 0 or -1. */
 int mapping_check(MappingObject *self, const char *act);
+
+/* The size that the file must have at least. */
+static inline int64_t
+mapping_end_in_file(const MappingObject *self)
+{
+    return self->map.offset + (int64_t)self->map.file_nbytes;
+}
 
 /* Raise OSError for an errno value, naming the file. Returns -1. */
 int mapping_raise_errno(MappingObject *self, int status);

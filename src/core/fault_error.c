@@ -6,11 +6,12 @@
 #include <string.h>
 
 /* The classes to raise, by cause. The handler reads them, so they are the process's, not the module's. */
-static PyObject *fault_types[ND_DISK_FULL + 1];
+static PyObject *fault_types[ND_SHRUNK + 1];
 
 static const char *const CAUSES[] = {
-    [ND_CLOSED] = "closed",           [ND_READ_ONLY] = "read-only", [ND_TRUNCATED] = "truncated",
-    [ND_READ_FAILED] = "read failed", [ND_DISK_FULL] = "disk full",
+    [ND_CLOSED] = "closed",       [ND_READ_ONLY] = "read-only",     [ND_TOO_LARGE] = "too large",
+    [ND_TRUNCATED] = "truncated", [ND_READ_FAILED] = "read failed", [ND_DISK_FULL] = "disk full",
+    [ND_SHRUNK] = "shrunk",
 };
 
 /* A Python function that does nothing. */
@@ -44,7 +45,8 @@ load_types(void)
         return -1;
     }
     int status = load_type(errors, "ReadOnlyError", ND_READ_ONLY, ND_READ_ONLY) < 0 ||
-                         load_type(errors, "FaultError", ND_TRUNCATED, ND_DISK_FULL) < 0 ||
+                         load_type(errors, "AtomicLimitError", ND_TOO_LARGE, ND_TOO_LARGE) < 0 ||
+                         load_type(errors, "FaultError", ND_TRUNCATED, ND_SHRUNK) < 0 ||
                          load_type(errors, "ClosedError", ND_CLOSED, ND_CLOSED) < 0 ||
                          (find_asked = PyObject_GetAttrString(errors, "find_asked")) == NULL
                      ? -1
@@ -83,6 +85,13 @@ fault_raise(const MappingObject *mapping, const char *act)
     nd_guard_unlock();
     /* A thread that is closing just now has not said so there yet. */
     nd_cause cause = mapping->closed ? ND_CLOSED : damage.cause;
+    if (cause == ND_NO_FAULT && mapping->map.block != NULL && mapping->map.block->is_too_large) {
+        cause = ND_TOO_LARGE;
+    }
+    if (cause == ND_NO_FAULT) {
+        cause = ND_SHRUNK;
+        damage.offset = mapping->map.offset + (int64_t)mapping->map.nbytes;
+    }
     return raise_cause(cause, act, Py_NewRef(mapping->filename), damage.offset);
 }
 
@@ -105,7 +114,7 @@ raise_asked(void)
     PyThreadState *thread = PyThreadState_Get();
     PyObject *asked = thread->async_exc;
     if (asked == NULL || (asked != fault_types[ND_CLOSED] && asked != fault_types[ND_READ_ONLY] &&
-                          asked != fault_types[ND_TRUNCATED])) {
+                          asked != fault_types[ND_TOO_LARGE] && asked != fault_types[ND_TRUNCATED])) {
         return 0;
     }
     PyErr_Clear();

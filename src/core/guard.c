@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 /* The known mappings, newest first. Faults are rare: a walk is fast enough, and needs no memory of its own. */
 static nd_mapping *known;
@@ -84,6 +85,22 @@ nd_guard_mark(nd_mapping *mapping, nd_cause cause, int64_t offset)
         mapping->fault = (nd_damage){.cause = cause, .offset = offset};
     }
     nd_guard_unlock();
+}
+
+int
+nd_guard_resize(nd_mapping *mapping, size_t nbytes)
+{
+    if (!nd_range_fits((size_t)(mapping->data - mapping->range), nbytes, mapping->range_size)) {
+        return ENOMEM;
+    }
+    nd_guard_lock();
+    int status = nbytes > mapping->nbytes && mapping->fault.cause == ND_NO_FAULT ? nd_lost_regain(mapping) : 0;
+    if (status == 0) {
+        mapping->nbytes = nbytes;
+        mapping->file_nbytes = mapping->block == NULL || nbytes < mapping->file_nbytes ? nbytes : mapping->file_nbytes;
+    }
+    nd_guard_unlock();
+    return status;
 }
 
 int
@@ -197,6 +214,9 @@ find(const char *address)
     return NULL;
 }
 
+/* A store that had to wait is tried again after so long. */
+enum { HOLD_UP_NS = 50 * 1000 };
+
 /* True if the fault was ours and the instruction may run again. */
 static bool
 answer(int signal, siginfo_t *info, void *context)
@@ -211,13 +231,17 @@ answer(int signal, siginfo_t *info, void *context)
     if (mapping != NULL) {
         int64_t offset = 0;
         cause = nd_lost_answer(mapping, address, signal == SIGBUS, nd_is_write_fault(context), &offset);
-        if (cause != ND_NO_FAULT) {
+        if (cause != ND_NO_FAULT && cause != ND_HELD_UP) {
             tell_thread(mapping, cause, offset);
         }
     }
     nd_guard_unlock();
     if (cause == ND_NO_FAULT) {
         return false;
+    }
+    if (cause == ND_HELD_UP) {
+        nanosleep(&(struct timespec){.tv_nsec = HOLD_UP_NS}, NULL);
+        return true;
     }
     nd_notifier told = atomic_load(&notify);
     told(cause);

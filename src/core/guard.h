@@ -37,6 +37,9 @@ void nd_guard_drop(nd_mapping *mapping);
 /* Note that something went wrong with the mapping's bytes, if it is the first time. */
 void nd_guard_mark(nd_mapping *mapping, nd_cause cause, int64_t offset);
 
+/* Let the mapping have `nbytes`, of a file that has them or will. ENOMEM where the range is too small. Nothing moves. */
+int nd_guard_resize(nd_mapping *mapping, size_t nbytes);
+
 /* Give back the file, but keep the addresses. With the guard on, touching them is a fault; without, they read as zeros,
  * since a left-over view must not crash. `forget` as in nd_close_file. */
 int nd_guard_vacate(nd_mapping *mapping, bool forget);

@@ -2,6 +2,9 @@
 
 #include "lost.h"
 
+#include "block.h"
+#include "guard.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -12,7 +15,7 @@
 #endif
 
 /* The page on which this thread's last bus error was let run again. */
-static _Thread_local __attribute__((tls_model("initial-exec"))) char *retried_page;
+static ND_THREAD_LOCAL char *retried_page;
 
 /* ---- Windows: where writes go that have nowhere to go ---- */
 
@@ -210,12 +213,6 @@ nd_lost_forget(nd_mapping *mapping)
 
 /* ---- What happened ---- */
 
-static int64_t
-file_offset(const nd_mapping *mapping, const char *address)
-{
-    return mapping->offset + (address - mapping->data);
-}
-
 /* True if reading the page would be a bus error. */
 static bool
 is_dead(char *page)
@@ -228,7 +225,7 @@ static char *
 first_dead_page(nd_mapping *mapping, char *dead)
 {
     size_t size = nd_page_size();
-    char *last = mapping->range + mapping->range_size - size;
+    char *last = nd_used_end(mapping) - size;
     if (!is_dead(last)) {
         return NULL;
     }
@@ -252,14 +249,14 @@ first_cut_page(nd_mapping *mapping, char *page, int64_t *end)
     size_t size = nd_page_size();
     if (nd_size_now(mapping, end)) {
         int64_t pages = (*end + (int64_t)size - 1) / (int64_t)size;
-        int64_t range_start = file_offset(mapping, mapping->range);
+        int64_t range_start = nd_file_offset(mapping, mapping->range);
         int64_t distance = pages * (int64_t)size - range_start;
         char *cut = distance < 0 ? mapping->range : mapping->range + distance;
         return cut <= page ? cut : NULL;
     }
     char *cut = first_dead_page(mapping, page);
     if (cut != NULL) {
-        *end = file_offset(mapping, cut);
+        *end = nd_file_offset(mapping, cut);
     }
     return cut;
 }
@@ -270,11 +267,9 @@ static nd_cause
 cause_of_bus_error(nd_mapping *mapping, char *page)
 {
     char byte;
-    int fd = mapping->fd >= 0 ? mapping->fd : open(mapping->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    bool is_readable = fd >= 0 && pread(fd, &byte, 1, file_offset(mapping, page)) >= 0;
-    if (fd >= 0 && fd != mapping->fd) {
-        close(fd);
-    }
+    int fd = nd_borrow_fd(mapping);
+    bool is_readable = fd >= 0 && pread(fd, &byte, 1, nd_file_offset(mapping, page)) >= 0;
+    nd_return_fd(mapping, fd);
     return is_readable ? ND_DISK_FULL : ND_READ_FAILED;
 }
 
@@ -286,7 +281,7 @@ answer_bus_error(nd_mapping *mapping, char *page, int64_t *offset)
     if (cut != NULL) {
         return lose_open(mapping, cut, end_of_range) ? ND_TRUNCATED : ND_NO_FAULT;
     }
-    *offset = file_offset(mapping, page);
+    *offset = nd_file_offset(mapping, page);
     nd_cause cause = cause_of_bus_error(mapping, page);
     if (retried_page != page) {
         /* The file may have been cut and grown again, or space found, by now: the thread is told all the same. */
@@ -319,12 +314,70 @@ live_around(nd_mapping *mapping, const char *page)
     return live;
 }
 
+/* Why a lost page is lost. Behind the mapping's end there were bytes until it was made shorter. */
+static nd_cause
+cause_at(const nd_mapping *mapping, const char *page, int64_t *offset)
+{
+    nd_cause cause = mapping->fault.cause;
+    if (cause == ND_NO_FAULT && page >= nd_used_end(mapping)) {
+        *offset = mapping->offset + (int64_t)mapping->nbytes;
+        return ND_SHRUNK;
+    }
+    if (cause == ND_TRUNCATED) {
+        *offset = mapping->fault.offset;
+    }
+    return cause;
+}
+
+int
+nd_lost_regain(nd_mapping *mapping)
+{
+    nd_lost *lost = &mapping->lost;
+    int fd = lost->count > 0 ? nd_borrow_fd(mapping) : -1;
+    if (lost->count > 0 && fd < 0) {
+        return EBADF;
+    }
+    nd_lost_arm(mapping);
+    int status = 0;
+    while (lost->count > 0 && status == 0) {
+        nd_span span = lost->spans[lost->count - 1];
+        status = nd_map_again(mapping, fd, span.from, span.to);
+        lost->count -= status == 0;
+    }
+    nd_return_fd(mapping, fd);
+    return status;
+}
+
+/* The address at which this thread's last store was let run again. */
+static ND_THREAD_LOCAL const char *retried_store;
+
+/* A store into a page that may not be written to. At the end of an atomic block it waits; and the block may have ended
+ * before this was asked, so that it is told by trying once more. */
+static nd_cause
+answer_store(nd_mapping *mapping, char *address)
+{
+    char *page = address - (uintptr_t)address % nd_page_size();
+    bool is_full = mapping->block != NULL && mapping->block->state == ND_BLOCK_FULL;
+    if (mapping->access == ND_READ || is_full) {
+        nd_span live = live_around(mapping, page);
+        nd_cause cause = is_full ? ND_TOO_LARGE : ND_READ_ONLY;
+        return open_window(mapping, page, live.from, live.to, true) ? cause : ND_NO_FAULT;
+    }
+    bool is_frozen = mapping->block != NULL && mapping->block->state == ND_BLOCK_FROZEN;
+    if (mapping->access == ND_WRITE && (is_frozen || retried_store != address)) {
+        retried_store = is_frozen ? NULL : address;
+        return ND_HELD_UP;
+    }
+    retried_store = NULL;
+    return ND_NO_FAULT; /* somebody else changed the protection of our pages */
+}
+
 nd_cause
 nd_lost_answer(nd_mapping *mapping, char *address, bool is_bus, bool is_write, int64_t *offset)
 {
     char *page = address - (uintptr_t)address % nd_page_size();
     nd_span *span = span_at(mapping, page);
-    *offset = file_offset(mapping, address);
+    *offset = nd_file_offset(mapping, address);
     if (span != NULL) {
         if (!nd_lost_is_open(&mapping->lost)) {
             open_spans(&mapping->lost);
@@ -332,17 +385,14 @@ nd_lost_answer(nd_mapping *mapping, char *address, bool is_bus, bool is_write, i
         if (is_write && !open_window(mapping, page, span->from, span->to, false)) {
             return ND_NO_FAULT;
         }
-        if (mapping->fault.cause == ND_TRUNCATED) {
-            *offset = mapping->fault.offset;
-        }
-        return mapping->fault.cause;
+        return cause_at(mapping, page, offset);
     }
     if (!is_bus) {
-        if (mapping->access != ND_READ || !is_write || mapping->nbytes == 0) {
-            return ND_NO_FAULT; /* somebody else changed the protection of our pages */
-        }
-        nd_span live = live_around(mapping, page);
-        return open_window(mapping, page, live.from, live.to, true) ? ND_READ_ONLY : ND_NO_FAULT;
+        return is_write && mapping->nbytes > 0 ? answer_store(mapping, address) : ND_NO_FAULT;
+    }
+    if (mapping->fault.cause == ND_NO_FAULT && page >= nd_used_end(mapping)) {
+        char *end_of_range = mapping->range + mapping->range_size;
+        return lose_open(mapping, nd_used_end(mapping), end_of_range) ? cause_at(mapping, page, offset) : ND_NO_FAULT;
     }
     nd_cause cause = answer_bus_error(mapping, page, offset);
     if (cause != ND_NO_FAULT && mapping->fault.cause == ND_NO_FAULT) {

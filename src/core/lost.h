@@ -13,8 +13,12 @@
 #include "mapping.h"
 
 /* Answer a fault at an address of the mapping, so that the instruction can run again. Returns its cause and, in
- * `offset`, the first byte of the file that is concerned; ND_NO_FAULT for a fault that is none of ours. */
+ * `offset`, the first byte of the file that is concerned; ND_NO_FAULT for a fault that is none of ours, ND_HELD_UP for
+ * one that will not come again. */
 nd_cause nd_lost_answer(nd_mapping *mapping, char *address, bool is_bus, bool is_write, int64_t *offset);
+
+/* Have the file's pages again where they were lost because the mapping was made shorter. Returns an errno value. */
+int nd_lost_regain(nd_mapping *mapping);
 
 /* Lose the whole range, armed. Returns an errno value. */
 int nd_lost_all(nd_mapping *mapping);

@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,31 +35,77 @@ nd_regular_size(int fd, int64_t *size)
     return 0;
 }
 
-int
-nd_open(const char *path, int flags, int *fd, int64_t *size)
+static bool
+has_journal(const char *path)
 {
-    *fd = open(path, flags | O_CLOEXEC);
-    if (*fd < 0) {
+    static const char suffix[] = ".ndfile-journal";
+    char journal[PATH_MAX + sizeof suffix];
+    size_t length = strlen(path);
+    if (length > PATH_MAX) {
+        return false;
+    }
+    memcpy(journal, path, length);
+    memcpy(journal + length, suffix, sizeof suffix);
+    return faccessat(AT_FDCWD, journal, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int
+nd_open(const char *path, int flags, nd_opened *opened)
+{
+    bool is_link = false;
+    opened->fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
+    if (opened->fd < 0 && errno == ELOOP) {
+        is_link = true;
+        opened->fd = open(path, flags | O_CLOEXEC);
+    }
+    if (opened->fd < 0) {
         return errno;
     }
-    int status = nd_regular_size(*fd, size);
+    opened->has_journal = is_link || has_journal(path);
+    int status = nd_regular_size(opened->fd, &opened->size);
     if (status != 0) {
-        close(*fd);
+        close(opened->fd);
     }
     return status;
 }
 
 int
-nd_allocate(int fd, int64_t from, int64_t nbytes)
+nd_allocate(int fd, int64_t from, int64_t nbytes, bool keep_size)
 {
     /* Not posix_fallocate(): where the file system cannot, glibc writes a byte into every block instead. */
-    return fallocate(fd, 0, from, nbytes) < 0 ? errno : 0;
+    return fallocate(fd, keep_size ? FALLOC_FL_KEEP_SIZE : 0, from, nbytes) < 0 ? errno : 0;
+}
+
+int
+nd_write(int fd, const char *bytes, size_t nbytes, int64_t from)
+{
+    while (nbytes > 0) {
+        ssize_t written = pwrite(fd, bytes, nbytes, from);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return written < 0 ? errno : ENOSPC;
+        }
+        bytes += written;
+        nbytes -= (size_t)written;
+        from += written;
+    }
+    return 0;
 }
 
 static int
 protection(nd_access access)
 {
     return access == ND_READ ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
+/* Read-only maps are private too: unwritten private pages are the page cache's own, and a stray write through one can be
+ * let go on without reaching the file. */
+static int
+sharing(nd_access access)
+{
+    return access == ND_WRITE ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
 }
 
 /* Whole pages around the bytes, or 0 where no address space is that large. */
@@ -85,10 +133,55 @@ nd_close_file(nd_mapping *mapping, bool forget)
     mapping->fd = -1;
 }
 
-int
-nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access, const char *path, bool keep_fd)
+/* Address space to grow into. It costs no memory, but there is an end to it, and it is not ours alone: what is reserved
+ * stays below a quarter of what 47 bits give, or of the process's limit, and each mapping takes a small part of the rest.
+ * One that gets none works, and can grow when it is opened again. */
+static const size_t LEAST_GROWTH = (size_t)64 << 30, MOST_RESERVED = (size_t)32 << 40;
+enum { TIMES_LARGER = 8, PART_OF_REST = 16 };
+static _Atomic size_t reserved;
+
+static size_t
+room_to_grow(size_t nbytes)
 {
-    size_t lead = (size_t)offset % nd_page_size();
+    struct rlimit limit;
+    size_t most = MOST_RESERVED;
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur / 4 < most) {
+        most = limit.rlim_cur / 4;
+    }
+    size_t taken = reserved, rest = most > taken ? (most - taken) / PART_OF_REST : 0;
+    size_t wanted = nbytes > LEAST_GROWTH / TIMES_LARGER ? nbytes * TIMES_LARGER : LEAST_GROWTH;
+    wanted = wanted < rest ? wanted : rest;
+    return wanted / nd_page_size() * nd_page_size();
+}
+
+/* The file from the page of `start`, with room to grow where that can be had. Sets `range_size`. */
+static char *
+map_range(int fd, int64_t start, size_t needed, nd_access access, size_t room, size_t *range_size)
+{
+    int prot = protection(access), flags = sharing(access);
+    *range_size = needed + room;
+    /* SAFE: a mapping may reach past the file's end. */
+    char *range = mmap(NULL, *range_size, prot, flags, fd, start);
+    if (range == MAP_FAILED && room > 0) {
+        *range_size = needed;
+        range = mmap(NULL, *range_size, prot, flags, fd, start);
+    }
+    return range;
+}
+
+/* Bytes before the data that are mapped with it: from the file's beginning, where a header is short. */
+static size_t
+lead_of(int64_t offset)
+{
+    enum { LONGEST_HEAD = 64 << 10 };
+    return offset <= LONGEST_HEAD ? (size_t)offset : (size_t)offset % nd_page_size();
+}
+
+int
+nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access, const char *path, bool keep_fd,
+       nd_growth growth)
+{
+    size_t lead = lead_of(offset);
     size_t range_size = range_size_for(lead, nbytes);
     if (range_size == 0) {
         return ENOMEM;
@@ -101,28 +194,32 @@ nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access acc
     if (path != NULL && own_path == NULL) {
         return ENOMEM;
     }
-    int prot = protection(access);
-    /* Read-only maps are private too: unwritten private pages are the page cache's own, and a stray write through one
-     * can be let go on without reaching the file. */
-    int flags = access == ND_WRITE ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
-    if (nbytes == 0) {
-        /* mmap() refuses a length of zero; an array of no items still wants an address that nobody else has. */
-        prot = PROT_NONE;
-        flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    bool can_grow = growth == ND_GROWABLE && S_ISREG(status.st_mode);
+    size_t needed = range_size;
+    char *range;
+    if (nbytes == 0 && !can_grow) {
+        /* An array of no items still wants an address that nobody else has. */
+        range = mmap(NULL, range_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     }
-    char *range = mmap(NULL, range_size, prot, flags, nbytes ? fd : -1, nbytes ? offset - (int64_t)lead : 0);
+    else {
+        range = map_range(fd, offset - (int64_t)lead, needed, access, can_grow ? room_to_grow(nbytes) : 0, &range_size);
+    }
     if (range == MAP_FAILED) {
         int failure = errno;
         free(own_path);
         return failure;
     }
+    reserved += range_size - needed;
     static _Atomic uint64_t last_id;
     *mapping = (nd_mapping){
         .range = range,
         .range_size = range_size,
         .data = range + lead,
         .nbytes = nbytes,
+        .file_nbytes = nbytes,
+        .reserved = range_size - needed,
         .offset = offset,
+        .followed_by = status.st_size - offset - (int64_t)nbytes,
         .access = access,
         .fd = fd,
         .path = own_path,
@@ -134,6 +231,54 @@ nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access acc
         nd_close_file(mapping, false);
     }
     return 0;
+}
+
+char *
+nd_used_end(const nd_mapping *mapping)
+{
+    size_t page = nd_page_size();
+    size_t used = (size_t)(mapping->data + mapping->nbytes - mapping->range);
+    used = (used + page - 1) / page * page;
+    return mapping->range + (used ? used : page);
+}
+
+int64_t
+nd_file_offset(const nd_mapping *mapping, const char *address)
+{
+    return mapping->offset + (address - mapping->data);
+}
+
+int
+nd_borrow_fd(const nd_mapping *mapping)
+{
+    if (mapping->fd >= 0 || mapping->path == NULL) {
+        return mapping->fd;
+    }
+    struct stat status;
+    int fd = open(mapping->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 &&
+        (fstat(fd, &status) < 0 || status.st_dev != mapping->device || status.st_ino != mapping->inode)) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+void
+nd_return_fd(const nd_mapping *mapping, int fd)
+{
+    if (fd >= 0 && fd != mapping->fd) {
+        close(fd);
+    }
+}
+
+int
+nd_map_again(nd_mapping *mapping, int fd, char *from, char *to)
+{
+    /* SAFE: MAP_FIXED inside a range of ours. */
+    void *again = mmap(from, (size_t)(to - from), protection(mapping->access), sharing(mapping->access) | MAP_FIXED, fd,
+                       nd_file_offset(mapping, from));
+    return again == MAP_FAILED ? errno : 0;
 }
 
 bool
@@ -165,10 +310,11 @@ page_of(const nd_mapping *mapping, size_t from)
 int
 nd_sync(const nd_mapping *mapping, size_t from, size_t nbytes)
 {
-    if (mapping->access != ND_WRITE || nbytes == 0) {
+    if (mapping->access != ND_WRITE || (nbytes == 0 && (from > 0 || mapping->data == mapping->range))) {
         return 0;
     }
-    char *start = page_of(mapping, from);
+    /* The whole of it is with what stands before: a header says how much there is. */
+    char *start = from == 0 ? mapping->range : page_of(mapping, from);
     size_t size = (size_t)(mapping->data + from + nbytes - start);
     /* SAFE: callers pass a range that nd_range_fits in nbytes, and the range below data is mapped too. */
     int status;
@@ -212,6 +358,7 @@ nd_unmap(nd_mapping *mapping)
     if (mapping->range != NULL) {
         /* SAFE: the owner is being freed, so no array has this range in its chain of bases. */
         munmap(mapping->range, mapping->range_size);
+        reserved -= mapping->reserved;
     }
     nd_close_file(mapping, false);
     free(mapping->path);

@@ -19,9 +19,12 @@ typedef enum {
     ND_NO_FAULT,
     ND_CLOSED,      /* the mapping was closed */
     ND_READ_ONLY,   /* a write through a map that only reads */
+    ND_TOO_LARGE,   /* a write in an atomic block that has changed as much as it may */
     ND_TRUNCATED,   /* the file ends before the mapping does */
     ND_READ_FAILED, /* the device could not deliver the page */
     ND_DISK_FULL,   /* the file system had no block for a page that was written to */
+    ND_SHRUNK,      /* the mapping has been made shorter, by its owner's will */
+    ND_HELD_UP,     /* nothing: a store had to wait */
 } nd_cause;
 
 /* The first thing that went wrong with a mapping's bytes. */
@@ -51,15 +54,20 @@ nd_lost_is_open(const nd_lost *lost)
 }
 
 typedef struct nd_mapping nd_mapping;
+typedef struct nd_block nd_block;
 
-/* Bytes from `data` are those of the file from `offset`. The range is whole pages, so it usually begins a little
- * before `data` and ends a little after `data + nbytes`. */
+/* Bytes from `data` are those of the file from `offset`. The range is whole pages, and begins at the file's first one
+ * where `offset` is small: what stands before the data is then mapped too. Where the mapping may grow, the range goes
+ * on far behind its bytes. All of it is the file's, past its end too: there a touch is a fault, until the file grows. */
 struct nd_mapping {
     char *range;       /* NULL before nd_map and after nd_unmap */
     size_t range_size; /* whole pages, at least one, so that a mapping of nothing has an address too */
+    size_t reserved;   /* how much of it is there to grow into */
     char *data;
-    size_t nbytes;
+    size_t nbytes;      /* changes only under the guard's lock */
+    size_t file_nbytes; /* what the file must have of them: all but what an atomic block has added */
     int64_t offset;
+    int64_t followed_by; /* bytes that the file had behind, when it was mapped */
     nd_access access;
     int fd;                 /* kept to write, or for a lock; -1 where none is needed */
     char *path;             /* to ask for the file's size without a descriptor; NULL for a file without a name */
@@ -69,6 +77,7 @@ struct nd_mapping {
     nd_mapping *previous, *next; /* the guard's list */
     nd_lost lost;
     nd_damage fault;
+    nd_block *block; /* the open atomic block; block.h */
 };
 
 #define ND_MAPPING_EMPTY ((nd_mapping){.fd = -1})
@@ -82,17 +91,44 @@ bool nd_range_fits(size_t from, size_t nbytes, size_t size);
 /* Size in bytes of the regular file behind `fd`, -1 for a folder, pipe, socket or device. */
 int nd_regular_size(int fd, int64_t *size);
 
-/* open(2), close-on-exec, and the size as nd_regular_size has it. */
-int nd_open(const char *path, int flags, int *fd, int64_t *size);
+/* What opening a file finds. */
+typedef struct {
+    int fd;
+    int64_t size;     /* as nd_regular_size has it */
+    bool has_journal; /* there is a file of the journal's name beside it, or there may be: behind a link it is not looked for */
+} nd_opened;
 
-/* Reserve blocks for [from, from + nbytes) of the file, which grows to hold them. EOPNOTSUPP where the file system
- * cannot. A failure may leave the file grown: the caller undoes that. */
-int nd_allocate(int fd, int64_t from, int64_t nbytes);
+/* open(2), close-on-exec. */
+int nd_open(const char *path, int flags, nd_opened *opened);
+
+/* Reserve blocks for [from, from + nbytes) of the file, which grows to hold them unless it is to keep its size.
+ * EOPNOTSUPP where the file system cannot. A failure may leave the file grown: the caller undoes that. */
+int nd_allocate(int fd, int64_t from, int64_t nbytes, bool keep_size);
+
+/* Whether the mapping may grow. */
+typedef enum { ND_FIXED, ND_GROWABLE } nd_growth;
 
 /* Map `nbytes` of `fd` from `offset`; may reach past the file's end. On success the mapping takes the descriptor over:
  * it keeps it to write, or if told to, and closes it otherwise. On failure it stays the caller's. Copies `path`. */
 int nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access, const char *path,
-           bool keep_fd);
+           bool keep_fd, nd_growth growth);
+
+/* One past the last page that holds bytes of the mapping. */
+char *nd_used_end(const nd_mapping *mapping);
+
+/* A descriptor of the file to be used in this call: the mapping's own or a new one, which nd_return_fd closes. Negative
+ * where the file is not to be had any more. Safe in a signal handler. */
+int nd_borrow_fd(const nd_mapping *mapping);
+void nd_return_fd(const nd_mapping *mapping, int fd);
+
+/* Put the file's pages, shared or private as the mapping has them, over [from, to) of the range, whatever is there. */
+int nd_map_again(nd_mapping *mapping, int fd, char *from, char *to);
+
+/* The file's byte at an address. */
+int64_t nd_file_offset(const nd_mapping *mapping, const char *address);
+
+/* Write bytes to the file from byte `from`, all of them. */
+int nd_write(int fd, const char *bytes, size_t nbytes, int64_t from);
 
 /* The file's size now. False if it cannot be told: no descriptor is kept, and the path leads elsewhere. Safe in a
  * signal handler. */

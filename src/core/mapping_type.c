@@ -1,20 +1,31 @@
 /* Mapping: the Python face of mapping.c, under the names that mmap.mmap has for the same acts. */
+#include "commit.h"
 #include "core.h"
 #include "fault_error.h"
+#include "growth.h"
 
 #include <errno.h>
 #include <string.h>
+#include <structmember.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 void
 mapping_dealloc(PyObject *object)
 {
     MappingObject *self = (MappingObject *)object;
     PyTypeObject *type = Py_TYPE(object);
+    growth_release(self); /* nobody is left to be told of a failure */
     nd_guard_drop(&self->map);
+    nd_block_drop(&self->map);
     nd_unmap(&self->map);
     Py_XDECREF(self->filename);
     Py_XDECREF(self->mode);
+    Py_XDECREF(self->format);
+    Py_XDECREF(self->growth);
+    Py_XDECREF(self->seen_head);
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -62,15 +73,16 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     Py_ssize_t count = PyTuple_GET_SIZE(args);
-    if (count < 5 || count > 6) {
-        return PyErr_Format(PyExc_TypeError, "Mapping() takes 5 or 6 arguments, not %zd", count);
+    if (count < 5 || count > 7) {
+        return PyErr_Format(PyExc_TypeError, "Mapping() takes 5 to 7 arguments, not %zd", count);
     }
     /* One by one: PyArg_ParseTuple takes as long as two of the system calls that follow. */
     long fd = PyLong_AsLong(PyTuple_GET_ITEM(args, 0));
     long long offset = PyLong_AsLongLong(PyTuple_GET_ITEM(args, 1));
     Py_ssize_t nbytes = PyLong_AsSsize_t(PyTuple_GET_ITEM(args, 2));
     PyObject *mode = PyTuple_GET_ITEM(args, 3), *filename = PyTuple_GET_ITEM(args, 4);
-    int keep_fd = count == 6 ? PyObject_IsTrue(PyTuple_GET_ITEM(args, 5)) : 0;
+    int keep_fd = count >= 6 ? PyObject_IsTrue(PyTuple_GET_ITEM(args, 5)) : 0;
+    int can_grow = count == 7 ? PyObject_IsTrue(PyTuple_GET_ITEM(args, 6)) : 1;
     nd_access access;
     if (PyErr_Occurred() || access_of(PyUnicode_AsUTF8(mode), &access) < 0 || fault_guard_ready() < 0) {
         return NULL;
@@ -92,8 +104,10 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->map = ND_MAPPING_EMPTY;
     self->filename = Py_NewRef(filename);
     self->mode = Py_NewRef(mode);
-    int status =
-        nd_map(&self->map, (int)fd, offset, (size_t)nbytes, access, path == NULL ? NULL : PyBytes_AS_STRING(path), keep_fd);
+    self->journal = -1;
+    nd_growth growth = can_grow && access != ND_COPY ? ND_GROWABLE : ND_FIXED;
+    int status = nd_map(&self->map, (int)fd, offset, (size_t)nbytes, access,
+                        path == NULL ? NULL : PyBytes_AS_STRING(path), keep_fd, growth);
     Py_XDECREF(path);
     if (status != 0) {
         mapping_raise_errno(self, status);
@@ -109,8 +123,7 @@ static int
 check_size(MappingObject *self, const char *act)
 {
     int64_t size;
-    if (nd_size_now(&self->map, &size) && size < self->map.offset + (int64_t)self->map.nbytes &&
-        self->map.nbytes > 0) {
+    if (self->map.file_nbytes > 0 && nd_size_now(&self->map, &size) && size < mapping_end_in_file(self)) {
         nd_guard_mark(&self->map, ND_TRUNCATED, size);
     }
     nd_guard_lock();
@@ -147,16 +160,42 @@ mapping_flush(MappingObject *self, size_t from, size_t nbytes)
     if (self->closed) {
         return fault_raise(self, "flush");
     }
-    if (self->map.access != ND_WRITE) {
-        return 0;
+    if (self->map.access != ND_WRITE || self->map.block != NULL) {
+        return 0; /* a block's changes are nobody's business before its end */
     }
     if (refuse_failed(self) < 0 || check_size(self, "flush") < 0) {
         return -1;
     }
     int status;
+    self->in_use++;
     Py_BEGIN_ALLOW_THREADS
-    status = nd_sync(&self->map, from, nbytes);
+    status = commit_settle(self);
+    status = status != 0 ? status : nd_sync(&self->map, from, nbytes);
     Py_END_ALLOW_THREADS
+    self->in_use--;
+    note_failure(self, status);
+    return refuse_failed(self);
+}
+
+int
+mapping_sync_data(MappingObject *self)
+{
+    if (self->closed) {
+        return fault_raise(self, "sync");
+    }
+    if (self->map.access != ND_WRITE || self->map.block != NULL) {
+        return 0;
+    }
+    if (refuse_failed(self) < 0) {
+        return -1;
+    }
+    int status;
+    self->in_use++;
+    Py_BEGIN_ALLOW_THREADS
+    status = commit_settle(self);
+    status = status != 0 ? status : fdatasync(self->map.fd) < 0 ? errno : 0;
+    Py_END_ALLOW_THREADS
+    self->in_use--;
     note_failure(self, status);
     return refuse_failed(self);
 }
@@ -167,15 +206,46 @@ mapping_sync(MappingObject *self)
     if (mapping_flush(self, 0, self->map.nbytes) < 0) {
         return -1;
     }
-    if (self->map.access != ND_WRITE) {
+    if (self->map.access != ND_WRITE || self->map.block != NULL) {
         return 0;
     }
     int status;
+    self->in_use++;
     Py_BEGIN_ALLOW_THREADS
     status = nd_sync_file(&self->map);
     Py_END_ALLOW_THREADS
+    self->in_use--;
     note_failure(self, status);
     return refuse_failed(self);
+}
+
+/* Another thread may be writing to the file just now. */
+static void
+wait_until_unused(MappingObject *self)
+{
+    while (self->in_use > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
+        Py_END_ALLOW_THREADS
+    }
+}
+
+/* Give the file back. Returns an errno value. */
+static int
+give_back(MappingObject *self)
+{
+    int status = 0;
+    bool forget = self->sync_failure != 0;
+    if (self->map.block != NULL) {
+        nd_block_roll_back(&self->map);
+    }
+    int released = growth_release(self);
+    self->closed = true;
+    Py_BEGIN_ALLOW_THREADS
+    status = nd_guard_vacate(&self->map, forget);
+    Py_END_ALLOW_THREADS
+    self->closed = status == 0;
+    return status != 0 ? status : released;
 }
 
 int
@@ -194,16 +264,9 @@ mapping_close(MappingObject *self)
     int flushed = mapping_flush(self, 0, self->map.nbytes);
     PyObject *type, *error, *trace;
     PyErr_Fetch(&type, &error, &trace);
-    /* Flushing let other threads run. */
-    int status = 0;
-    if (!self->closed) {
-        self->closed = true;
-        bool forget = self->sync_failure != 0;
-        Py_BEGIN_ALLOW_THREADS
-        status = nd_guard_vacate(&self->map, forget);
-        Py_END_ALLOW_THREADS
-        self->closed = status == 0;
-    }
+    wait_until_unused(self);
+    /* Other threads were let run. */
+    int status = self->closed ? 0 : give_back(self);
     PyErr_Restore(type, error, trace);
     if (flushed < 0) {
         return -1;
@@ -294,6 +357,9 @@ mapping_madvise(PyObject *object, PyObject *args)
         checked_range(self, "madvise", from, size, &nbytes) < 0) {
         return NULL;
     }
+    if (self->map.block != NULL && (advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE)) {
+        Py_RETURN_NONE; /* the pages hold what nobody else has */
+    }
     int status;
     Py_BEGIN_ALLOW_THREADS
     status = nd_advise(&self->map, (size_t)from, nbytes, advice);
@@ -365,6 +431,13 @@ mapping_get_closed(PyObject *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(((MappingObject *)self)->closed);
 }
 
+static PyMemberDef mapping_members[] = {
+    {"format", T_OBJECT, offsetof(MappingObject, format), 0,
+     PyDoc_STR("The file's format, or None where nothing describes its bytes.")},
+    {"growth", T_OBJECT, offsetof(MappingObject, growth), READONLY, PyDoc_STR("What is known of growing the file, or None.")},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyMethodDef mapping_methods[] = {
     {"close", mapping_close_method, METH_NOARGS,
      PyDoc_STR("close($self, /)\n--\n\nFlush, and give back the file and its descriptor.")},
@@ -378,6 +451,20 @@ static PyMethodDef mapping_methods[] = {
      PyDoc_STR("check($self, /)\n--\n\nRaise FaultError if the file is shorter than the mapping, or has failed.")},
     {"size", mapping_size, METH_NOARGS,
      PyDoc_STR("size($self, /)\n--\n\nBytes that the file has now. OSError if its name leads elsewhere meanwhile.")},
+    {"fileno", growth_fileno, METH_NOARGS, growth_fileno_doc},
+    {"head", growth_head, METH_NOARGS, growth_head_doc},
+    {"write", growth_write, METH_VARARGS, growth_write_doc},
+    {"write_head", growth_write_head, METH_O, growth_write_head_doc},
+    {"sync_data", growth_sync_data, METH_NOARGS, growth_sync_data_doc},
+    {"keep_growth", growth_keep, METH_O, growth_keep_doc},
+    {"trim_in_the_end", growth_trim, METH_NOARGS, growth_trim_doc},
+    {"let_append", growth_let_append, METH_VARARGS, growth_let_append_doc},
+    {"note_seen", growth_note_seen, METH_NOARGS, growth_note_seen_doc},
+    {"has_news", growth_has_news, METH_NOARGS, growth_has_news_doc},
+    {"keep_journal", commit_keep_journal, METH_VARARGS, commit_keep_journal_doc},
+    {"begin_block", commit_begin, METH_O, commit_begin_doc},
+    {"commit_block", commit_end, METH_NOARGS, commit_end_doc},
+    {"roll_back_block", commit_roll_back, METH_NOARGS, commit_roll_back_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -386,11 +473,18 @@ static PyGetSetDef mapping_getset[] = {
     {"mode", mapping_get_mode, NULL, PyDoc_STR("'r', 'r+', 'w+' or 'c'."), NULL},
     {"offset", mapping_get_offset, NULL, PyDoc_STR("Where in the file the mapping starts, in bytes."), NULL},
     {"closed", mapping_get_closed, NULL, PyDoc_STR("True after close()."), NULL},
+    {"is_fortran", growth_get_is_fortran, NULL, PyDoc_STR("True if the last axis of the array grows."), NULL},
+    {"is_owned", growth_get_is_owned, NULL, PyDoc_STR("True if this process is the file's writer."), NULL},
+    {"followed_by", growth_get_followed_by, NULL,
+     PyDoc_STR("Bytes that the file had behind the mapping, when it was mapped; negative where it was shorter."), NULL},
+    {"in_block", commit_get_in_block, NULL, PyDoc_STR("True while an atomic block is open."), NULL},
+    {"is_block_full", commit_get_is_block_full, NULL, PyDoc_STR("True if an open block has passed its limit."), NULL},
+    {"has_journal", commit_get_has_journal, NULL, PyDoc_STR("True from the first atomic block on."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 PyDoc_STRVAR(mapping_doc,
-             "Mapping(fd, offset, nbytes, mode, filename, keep_fd=False, /)\n--\n\n"
+             "Mapping(fd, offset, nbytes, mode, filename, keep_fd=False, can_grow=True, /)\n--\n\n"
              "Own `nbytes` of the file behind `fd`, from byte `offset`, as memory.\n\n"
              "Takes `fd` over: modes that write keep it, the others close it at once unless\n"
              "`keep_fd` is true. If this raises, `fd` is still the caller's.");
@@ -401,6 +495,7 @@ static PyType_Slot mapping_slots[] = {
     {Py_tp_dealloc, mapping_dealloc},
     {Py_tp_repr, mapping_repr},
     {Py_tp_methods, mapping_methods},
+    {Py_tp_members, mapping_members},
     {Py_tp_getset, mapping_getset},
     {Py_sq_length, mapping_length},
     {Py_bf_getbuffer, mapping_getbuffer},

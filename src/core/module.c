@@ -1,8 +1,12 @@
 /* ndfile._core: the module. */
 #define NDFILE_IMPORTS_NUMPY
 #include "array.h"
+#include "commit.h"
 #include "core.h"
 #include "fault_error.h"
+
+#include <sys/inotify.h>
+#include <unistd.h>
 
 PyDoc_STRVAR(core_doc, "What only C can do for ndfile: own mappings, and be the array type over them.");
 
@@ -28,7 +32,7 @@ core_regular_size(PyObject *Py_UNUSED(module), PyObject *argument)
 
 PyDoc_STRVAR(open_file_doc,
              "open_file(path, flags, /)\n--\n\n"
-             "Open an existing file; gives its descriptor, and its size as regular_size does.");
+             "Open an existing file: its descriptor, its size as regular_size has it, and whether there may be a journal.");
 
 /* os.open() and regular_size() in one: opening is counted in microseconds, and each call from Python is part of one. */
 static PyObject *
@@ -39,15 +43,15 @@ core_open_file(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
     }
     PyObject *given = args[0], *path;
     long flags = PyLong_AsLong(args[1]);
-    int fd, status;
-    int64_t size;
+    int status;
+    nd_opened opened;
     if ((flags == -1 && PyErr_Occurred()) || PySys_Audit("open", "OOi", given, Py_None, (int)flags) < 0 ||
         !PyUnicode_FSConverter(given, &path)) {
         return NULL;
     }
     do {
         Py_BEGIN_ALLOW_THREADS
-        status = nd_open(PyBytes_AS_STRING(path), (int)flags, &fd, &size);
+        status = nd_open(PyBytes_AS_STRING(path), (int)flags, &opened);
         Py_END_ALLOW_THREADS
     } while (status == EINTR && PyErr_CheckSignals() == 0);
     Py_DECREF(path);
@@ -58,25 +62,25 @@ core_open_file(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
         errno = status;
         return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, given);
     }
-    return Py_BuildValue("iL", fd, (long long)size);
+    return Py_BuildValue("iLO", opened.fd, (long long)opened.size, opened.has_journal ? Py_True : Py_False);
 }
 
 PyDoc_STRVAR(allocate_doc,
-             "allocate(fd, offset, nbytes, /)\n--\n\n"
-             "Reserve blocks for a range of the file, which grows to hold it.\n\n"
+             "allocate(fd, offset, nbytes, keep_size=False, /)\n--\n\n"
+             "Reserve blocks for a range of the file, which grows to hold it unless it keeps its size.\n\n"
              "OSError with EOPNOTSUPP where the file system cannot. A failure may leave the file grown.");
 
 static PyObject *
 core_allocate(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    int fd, status;
+    int fd, status, keep_size = 0;
     long long from, nbytes;
-    if (!PyArg_ParseTuple(args, "iLL:allocate", &fd, &from, &nbytes)) {
+    if (!PyArg_ParseTuple(args, "iLL|p:allocate", &fd, &from, &nbytes, &keep_size)) {
         return NULL;
     }
     do {
         Py_BEGIN_ALLOW_THREADS
-        status = nd_allocate(fd, from, nbytes);
+        status = nd_allocate(fd, from, nbytes, keep_size != 0);
         Py_END_ALLOW_THREADS
     } while (status == EINTR && PyErr_CheckSignals() == 0);
     if (PyErr_Occurred()) {
@@ -87,6 +91,31 @@ core_allocate(PyObject *Py_UNUSED(module), PyObject *args)
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(watch_doc,
+             "watch(path, /)\n--\n\n"
+             "An inotify descriptor that becomes readable when the file at `path` is written to, cut, moved or removed.");
+
+static PyObject *
+core_watch(PyObject *Py_UNUSED(module), PyObject *path)
+{
+    PyObject *bytes;
+    if (!PyUnicode_FSConverter(path, &bytes)) {
+        return NULL;
+    }
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    bool is_watched = fd >= 0 && inotify_add_watch(fd, PyBytes_AS_STRING(bytes),
+                                                   IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF) >= 0;
+    Py_DECREF(bytes);
+    if (!is_watched) {
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return NULL;
+    }
+    return PyLong_FromLong(fd);
 }
 
 PyDoc_STRVAR(guard_doc,
@@ -100,6 +129,9 @@ PyDoc_STRVAR(take_fault_doc,
 static PyMethodDef core_methods[] = {
     {"allocate", core_allocate, METH_VARARGS, allocate_doc},
     {"guard", fault_guard, METH_VARARGS, guard_doc},
+    {"look_at_journal", commit_look, METH_VARARGS, commit_look_doc},
+    {"replay_journal", commit_replay, METH_VARARGS, commit_replay_doc},
+    {"watch", core_watch, METH_O, watch_doc},
     {"take_fault", fault_take, METH_NOARGS, take_fault_doc},
     {"open_file", (PyCFunction)(void (*)(void))core_open_file, METH_FASTCALL, open_file_doc},
     {"regular_size", core_regular_size, METH_O, regular_size_doc},

@@ -129,26 +129,6 @@ slice_of_first_axis(PyArrayObject *self, PyObject *slice)
     return view_with(self, ndim, shape, strides, data);
 }
 
-PyObject *
-subscript_get(PyObject *self, PyObject *index)
-{
-    entrance entered;
-    if (enter(self, "read", &entered) < 0) {
-        return NULL;
-    }
-    /* The two commonest indices, the same as NumPy gives, without its general parser. Views read nothing. */
-    if (PySlice_Check(index) && PyArray_NDIM((PyArrayObject *)self) > 0) {
-        return slice_of_first_axis((PyArrayObject *)self, index);
-    }
-    if (PyLong_CheckExact(index)) {
-        PyObject *row = row_of_first_axis((PyArrayObject *)self, index);
-        if (row != NULL || PyErr_Occurred()) {
-            return row;
-        }
-    }
-    return left(self, &entered, view_plain_unless_view(PyArray_Type.tp_as_mapping->mp_subscript(self, index)));
-}
-
 /* The address of a[index] for an index of exact integers, one to an axis; NULL where NumPy should look at it. */
 static char *
 item_address(PyArrayObject *self, PyObject *index)
@@ -176,6 +156,39 @@ item_address(PyArrayObject *self, PyObject *index)
     return address;
 }
 
+/* Where a mapping was made shorter, the rest of its last page reads as zeros, without a fault. */
+static bool
+is_behind_end(PyObject *array, PyObject *index, const MappingObject *mapping)
+{
+    char *item = mapping != NULL && mapping->shrunk ? item_address((PyArrayObject *)array, index) : NULL;
+    return item != NULL &&
+           item + PyArray_ITEMSIZE((PyArrayObject *)array) > mapping->map.data + mapping->map.nbytes;
+}
+
+PyObject *
+subscript_get(PyObject *self, PyObject *index)
+{
+    entrance entered;
+    if (enter(self, "read", &entered) < 0) {
+        return NULL;
+    }
+    /* The two commonest indices, the same as NumPy gives, without its general parser. Views read nothing. */
+    if (PySlice_Check(index) && PyArray_NDIM((PyArrayObject *)self) > 0) {
+        return slice_of_first_axis((PyArrayObject *)self, index);
+    }
+    if (PyLong_CheckExact(index)) {
+        PyObject *row = row_of_first_axis((PyArrayObject *)self, index);
+        if (row != NULL || PyErr_Occurred()) {
+            return row;
+        }
+    }
+    if (__builtin_expect(is_behind_end(self, index, entered.mapping), 0)) {
+        fault_raise(entered.mapping, "read");
+        return NULL;
+    }
+    return left(self, &entered, view_plain_unless_view(PyArray_Type.tp_as_mapping->mp_subscript(self, index)));
+}
+
 static int
 assign(PyArrayObject *self, PyObject *index, PyObject *value)
 {
@@ -194,6 +207,9 @@ subscript_set(PyObject *self, PyObject *index, PyObject *value)
     entrance entered;
     if (enter(self, "write", &entered) < 0) {
         return -1;
+    }
+    if (__builtin_expect(is_behind_end(self, index, entered.mapping), 0)) {
+        return fault_raise(entered.mapping, "write");
     }
     int status = assign((PyArrayObject *)self, index, value);
     return leave(self, "write", &entered) < 0 ? -1 : status;

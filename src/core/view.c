@@ -49,7 +49,8 @@ view_has_lost_items(PyObject *array, MappingObject *mapping)
     char *low, *high;
     view_extent((PyArrayObject *)array, &low, &high);
     nd_guard_lock();
-    bool overlaps = nd_lost_overlaps(&mapping->map, low, high);
+    bool overlaps = nd_lost_overlaps(&mapping->map, low, high) ||
+                    (low != high && high > mapping->map.data + mapping->map.nbytes);
     nd_guard_unlock();
     return overlaps;
 }
@@ -65,7 +66,7 @@ view_is_cut(PyObject *array)
     char *low, *high;
     view_extent((PyArrayObject *)array, &low, &high);
     if (low == high || !nd_size_now(&mapping->map, &size) ||
-        size >= mapping->map.offset + (high - mapping->map.data)) {
+        size >= mapping->map.offset + (high - mapping->map.data) || size >= mapping_end_in_file(mapping)) {
         return false;
     }
     nd_guard_mark(&mapping->map, ND_TRUNCATED, size);
@@ -82,7 +83,7 @@ view_refuse_lost(PyObject *array, const char *act)
     if (mapping == NULL) {
         return 0;
     }
-    bool is_lost = (mapping->map.lost.count != 0 && view_has_lost_items(array, mapping)) ||
+    bool is_lost = ((mapping->map.lost.count != 0 || mapping->shrunk) && view_has_lost_items(array, mapping)) ||
                    (PyArray_NBYTES((PyArrayObject *)array) >= VIEW_BULK_NBYTES && view_is_cut(array));
     if (!is_lost) {
         return 0;

@@ -72,10 +72,10 @@ view_may_have_lost(PyObject *array, const MappingObject *mapping)
 {
     return nd_fault_is_pending() ||
            (mapping != NULL &&
-            (mapping->map.lost.count != 0 || PyArray_NBYTES((PyArrayObject *)array) >= VIEW_BULK_NBYTES));
+            (mapping->map.lost.count != 0 || mapping->shrunk || PyArray_NBYTES((PyArrayObject *)array) >= VIEW_BULK_NBYTES));
 }
 
-/* True if any of the array's items is lost. */
+/* True if any of the array's items is lost, or lies behind the end of a mapping that was made shorter. */
 bool view_has_lost_items(PyObject *array, MappingObject *mapping);
 
 #endif

@@ -51,6 +51,7 @@ __all__ = [
     "memmap",
     "open",
     "open_memmap",
+    "recover",
     "save",
     "verify",
 ]
@@ -70,6 +71,7 @@ _LATER = {
     "open": "reading",
     "open_memmap": "npy_memmap",
     "save": "writing",
+    "recover": "atomic",
     "verify": "integrity.digests",
 }
 

@@ -15,12 +15,13 @@ from ndfile.layout import Layout
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
-    from typing import IO, Literal, SupportsIndex, TypeAlias
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import IO, Literal, Self, SupportsIndex, TypeAlias
 
-    from numpy.typing import DTypeLike
+    from numpy.typing import ArrayLike, DTypeLike
 
     from ndfile._core import Mapping
+    from ndfile.atomic import Atomic
 
     Source: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes]
     Mode: TypeAlias = Literal["r", "c", "r+", "w+", "readonly", "copyonwrite", "readwrite", "write"]
@@ -296,6 +297,264 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
             mapping.sync()
             if mapping.mode in ("r+", "w+") and mapping.filename is not None:
                 sync_folder(mapping.filename)
+
+    def append(self, rows: ArrayLike, *, sync: bool = False) -> None:
+        """Put rows behind the last one, in the file and in place.
+
+        The first axis grows, of arrays in order 'F' the last one. `shape` changes; views keep theirs, and nothing moves
+        or is copied. In between any two appends, and after a kill at any moment, the file is a valid one with whole
+        appends: ``numpy.load`` can read a ``.npy`` meanwhile.
+
+        Parameters
+        ----------
+        rows : array_like
+            Of the array's shape but for the axis that grows; or without that axis, for one row. Cast with
+            ``casting="same_kind"``, and no value may be lost by it.
+        sync : bool, default False
+            Return when the rows survive a power loss: first the disk has the rows, then the number of them.
+
+        Raises
+        ------
+        LayoutError
+            The shape does not fit; the array is a view, of a mode that only reads, or in a format that cannot grow. A
+            ValueError.
+        TypeError
+            The dtype cannot be cast.
+        OverflowError
+            A value does not fit the array's dtype.
+        LockedError
+            Somebody else appends to the file. An OSError.
+        OSError
+            The disk is full, or failed. Nothing was appended.
+
+        See Also
+        --------
+        extend, resize, refresh
+
+        Notes
+        -----
+        Cost: one write for the rows and one for their number, some two microseconds for rows of 1 KiB. Space is made
+        ahead in growing steps, 64 KiB to 256 MiB, and given back when the array is closed.
+
+        Platforms: Linux. The file is locked for this opening until it is closed.
+
+        Threads: several may append; each of their appends stays together.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import ndfile as nf
+        >>> os.chdir(tempfile.mkdtemp())
+        >>> a = nf.create("log.npy", shape=(0, 2), dtype="float32")
+        >>> a.append([[1, 2], [3, 4]])
+        >>> first = a[0]
+        >>> a.append([5, 6])
+        >>> a.shape, first
+        ((3, 2), memmap([1., 2.], dtype=float32))
+        """
+        if sync or not self._append(rows):
+            from ndfile import growth
+
+            growth.append(self, rows, sync)
+
+    def extend(self, iterable: Iterable[ArrayLike], *, sync: bool = False) -> None:
+        """Append everything that an iterable gives, some MiB at a time.
+
+        Parameters
+        ----------
+        iterable : iterable of array_like
+            Each as for `append`.
+        sync : bool, default False
+            Return when all of it survives a power loss.
+
+        Raises
+        ------
+        LayoutError, TypeError, OverflowError, LockedError, OSError
+            As `append`. What came before is appended or not, in whole batches.
+
+        See Also
+        --------
+        append
+        """
+        from ndfile import growth
+
+        growth.extend(self, iterable, sync)
+
+    def resize(self, shape: int | tuple[int, ...], refcheck: bool = True) -> None:  # type: ignore[override]
+        """Let the array have more rows, of zeros, or fewer, in the file and in place.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+            Rows, or a whole shape that differs in the axis that grows alone.
+        refcheck : bool
+            As `numpy.ndarray.resize` has it; views stay valid in any case. What a view has of rows that are gone raises
+            `FaultError`.
+
+        Raises
+        ------
+        LayoutError, LockedError, OSError
+            As `append`.
+        BufferError
+            The guard is off, and the array cannot be made shorter without it.
+
+        See Also
+        --------
+        append
+
+        Notes
+        -----
+        Cost: the space is reserved, or given back; to shorten a ``.npy`` takes one sync.
+
+        Platforms: Linux.
+
+        Threads: as `append`.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import ndfile as nf
+        >>> os.chdir(tempfile.mkdtemp())
+        >>> a = nf.create("x.npy", shape=2, dtype="int8", fill=7)
+        >>> a.resize(4)
+        >>> a
+        memmap([7, 7, 0, 0], dtype=int8)
+        """
+        mapping = self._mmap
+        base: Any = self.base
+        if mapping is None or base is not mapping:
+            super().resize(shape, refcheck=refcheck)  # of a view, this raises: it does not own its data
+            return
+        from ndfile import growth
+
+        growth.resize(self, shape)
+
+    def refresh(self) -> int:
+        """See what another array, here or in another process, has appended to the file.
+
+        Returns
+        -------
+        int
+            How many rows are new; `shape` has changed, in place. Negative if the file has become shorter.
+
+        Raises
+        ------
+        LayoutError
+            The array is a view, or of mode 'c'. A ValueError.
+        FaultError
+            The file is shorter than it says.
+
+        See Also
+        --------
+        follow, append
+
+        Notes
+        -----
+        Cost: about a microsecond without news: no remapping, no read.
+
+        Platforms: Linux.
+
+        Threads: one at a time for one array.
+        """
+        mapping = self._mmap
+        base: Any = self.base
+        if mapping is not None and base is mapping and mapping.mode != "c" and not mapping.has_news():
+            return 0
+        from ndfile import following
+
+        return following.refresh(self)
+
+    def follow(self, timeout_s: float | None = None) -> Iterator[Self]:
+        """Iterate over new rows as they are published, by another process for example.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            End after so many seconds without news. By default only closing the array ends it.
+
+        Yields
+        ------
+        memmap
+            A view of the rows that are new.
+
+        Raises
+        ------
+        LayoutError, FaultError
+            As `refresh`.
+
+        See Also
+        --------
+        refresh, append
+
+        Notes
+        -----
+        Cost: none while it waits, where the file system tells of changes (inotify); else a look every 50 ms.
+
+        Platforms: Linux.
+
+        Threads: one at a time for one array.
+        """
+        from ndfile import following
+
+        return following.follow(self, timeout_s)
+
+    def atomic(self, limit: int | None = None) -> Atomic:
+        """Change the file all at once or not at all: ``with a.atomic(): ...``.
+
+        Whatever is changed in the block, through this array or any view of the same mapping, by any thread, appends
+        among it, is kept in memory, where nobody else sees it. The end of the block puts it on the disk, so that a kill
+        or a power loss leaves all of it or nothing. An exception rolls back and goes on.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Most bytes of changed pages, by default half of the memory that is available. A change beyond it raises.
+
+        Returns
+        -------
+        context manager
+            Gives the array.
+
+        Raises
+        ------
+        LayoutError
+            The array's mode only reads, or its file has no name. A ValueError.
+        LockedError
+            A block is open already, or somebody else writes to the file. An OSError.
+        AtomicLimitError
+            The block has changed more than `limit`, and was rolled back. A MemoryError.
+        OSError
+            The disk is full, or failed. The message says whether the commit is durable; if not, nothing was changed.
+
+        See Also
+        --------
+        ndfile.recover
+
+        Notes
+        -----
+        Cost: memory for the pages that change, not for the array; at the end two syncs, and each changed page is
+        written twice. The journal, ``<path>.ndfile-journal``, goes when the array is closed.
+
+        Platforms: Linux.
+
+        Threads: one block at a time for one mapping. Stores of other threads belong to the block; at its end they wait.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import ndfile as nf
+        >>> os.chdir(tempfile.mkdtemp())
+        >>> a = nf.create("x.npy", shape=3, dtype="int8")
+        >>> with a.atomic():
+        ...     a[0] = 1
+        ...     a[2] = 1
+        >>> np.load("x.npy")
+        array([1, 0, 1], dtype=int8)
+        """
+        from ndfile.atomic import Atomic
+
+        return Atomic(self, limit)
 
     def rescue(self, path: str | os.PathLike[str]) -> int:
         """Save the bytes in memory to a new file, durably.

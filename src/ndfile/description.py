@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ndfile.dtypes import descr_of
-from ndfile.errors import LayoutError
+from ndfile.errors import LayoutError, NeedsRecoveryError
+from ndfile.files import journal
 from ndfile.layout import LIMIT
 from ndfile.reading import look
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from ndfile.files.file import File
     from ndfile.formats import Member
 
 __all__ = ["Info", "info"]
@@ -141,11 +143,20 @@ def info(path: str | bytes | os.PathLike[Any], *, format: str | None = None, **h
     >>> about.shape, about.dtype, about.order, about.offset
     ((1000, 3), dtype('float32'), 'C', 128)
     """
-    file, _, found, contents = look(path, "r", format, hints)
-    file.abandon()
-    return Info(
-        file.name, found.name, file.size, contents.is_archive, contents.members, contents.metadata, contents.notes
-    )
+    file, _, found, contents = look(path, "r", format, hints, settles=False)
+    try:
+        notes = contents.notes + _pending(file)
+    finally:
+        file.abandon()
+    return Info(file.name, found.name, file.size, contents.is_archive, contents.members, contents.metadata, notes)
+
+
+def _pending(file: File) -> tuple[str, ...]:
+    try:
+        is_pending = journal.is_pending(file.fd, file.name)
+    except NeedsRecoveryError:
+        return ("beside it is the journal of another file; see ndfile.recover",)
+    return ("a commit to it was interrupted; complete it with ndfile.recover",) if is_pending else ()
 
 
 def _name(member: Member) -> str:

@@ -5,15 +5,17 @@ system's own number for a file that cannot be opened, extended or written::
 
     Exception
     └── NdfileError
-        ├── LayoutError   (ValueError)   no file could hold what was asked for
-        ├── SizeError     (ValueError)   this file cannot
-        ├── FormatError   (ValueError)   the file is not what its format wants, or its bytes cannot be mapped
-        ├── MemberError   (KeyError)     the file has no array of that name
-        ├── LibraryError  (ImportError)  a library that reads the format is not installed
-        ├── ClosedError   (ValueError)   the array's mapping is closed
-        ├── ReadOnlyError (ValueError)   a write went through a map that only reads
-        ├── FaultError    (OSError)      the file was cut, the device failed or the disk is full
-        └── LockedError   (OSError)      somebody else holds a lock on the file
+        ├── LayoutError        (ValueError)   no file could hold what was asked for
+        ├── SizeError          (ValueError)   this file cannot
+        ├── FormatError        (ValueError)   the file is not what its format wants, or its bytes cannot be mapped
+        ├── MemberError        (KeyError)     the file has no array of that name
+        ├── LibraryError       (ImportError)  a library that reads the format is not installed
+        ├── ClosedError        (ValueError)   the array's mapping is closed
+        ├── ReadOnlyError      (ValueError)   a write went through a map that only reads
+        ├── AtomicLimitError   (MemoryError)  an atomic block has changed more than it may
+        ├── FaultError         (OSError)      the file was cut, the device failed or the disk is full
+        ├── LockedError        (OSError)      somebody else holds a lock on the file
+        └── NeedsRecoveryError (OSError)      a commit to the file was interrupted
 
     UserWarning
     └── TruncationWarning    a file was truncated under its other readers
@@ -24,9 +26,10 @@ Each keeps the facts that its sentence names as attributes.
 from __future__ import annotations
 
 import os
-from errno import EAGAIN, EIO, ENODATA, ENOSPC
+from errno import EAGAIN, EIO, ENODATA, ENOSPC, EUCLEAN
 
 __all__ = [
+    "AtomicLimitError",
     "ClosedError",
     "FaultError",
     "FormatError",
@@ -35,6 +38,7 @@ __all__ = [
     "LockedError",
     "MemberError",
     "NdfileError",
+    "NeedsRecoveryError",
     "ReadOnlyError",
     "SizeError",
     "TruncationWarning",
@@ -252,7 +256,7 @@ class _AccessError(NdfileError):
     offset : int
         The first byte of the file that is concerned.
     cause : str
-        "closed", "read-only", "truncated", "read failed" or "disk full".
+        "closed", "read-only", "too large", "truncated", "read failed", "disk full" or "shrunk".
     """
 
     facts = ("act", "path", "offset", "cause")
@@ -289,13 +293,24 @@ class ReadOnlyError(_AccessError, ValueError):
         )
 
 
+class AtomicLimitError(_AccessError, MemoryError):
+    """A change in an atomic block beyond its limit. The attributes are those of every access error."""
+
+    def sentence(self) -> str:
+        return (
+            f"{self._subject()}: the atomic block has changed as many bytes as its limit allows, and cannot be "
+            "committed. The file was not changed. Commit smaller parts, or pass a larger limit."
+        )
+
+
 class FaultError(_AccessError, OSError):
     """Bytes that the file, or the device under it, no longer gives or takes.
 
     Attributes
     ----------
     errno : int
-        ENODATA for a file that was cut, EIO for a failed read, ENOSPC for a full disk.
+        ENODATA for a file that was cut or an array that was made shorter, EIO for a failed read, ENOSPC for a full
+        disk.
 
     Notes
     -----
@@ -306,7 +321,7 @@ class FaultError(_AccessError, OSError):
         super().__init__(*facts)
         # OSError took the facts for these, and keeps two of them.
         self.args = (self.act, self.path, self.offset, self.cause)
-        self.errno = {"truncated": ENODATA, "disk full": ENOSPC}.get(self.cause, EIO)
+        self.errno = {"truncated": ENODATA, "shrunk": ENODATA, "disk full": ENOSPC}.get(self.cause, EIO)
         self.strerror = os.strerror(self.errno)
         self.filename = self.path
 
@@ -315,6 +330,10 @@ class FaultError(_AccessError, OSError):
             "truncated": (
                 f"the file was cut while it was mapped, it ends at byte {self.offset}",
                 "What was there before is whole; open the file again to map what is left.",
+            ),
+            "shrunk": (
+                f"the array was made shorter, it ends at byte {self.offset} of the file",
+                "What comes before is whole; take a new view of the array.",
             ),
             "disk full": (
                 f"there was no space on the disk for byte {self.offset}",
@@ -341,23 +360,67 @@ class LockedError(NdfileError, BlockingIOError):
         What was wanted.
     holder : str
         Who has it, as far as the system tells.
+    act : str
+        What it was wanted for: "open", "append", "resize", "atomic", "recover".
     """
 
-    facts = ("path", "lock", "holder")
+    facts = ("path", "lock", "holder", "act")
     path: str
     lock: str
     holder: str
+    act: str
 
-    def __init__(self, path: str, lock: str, holder: str) -> None:
-        super().__init__(path, lock, holder)
+    def __init__(self, path: str, lock: str, holder: str, act: str = "open") -> None:
+        super().__init__(path, lock, holder, act)
         # OSError took the facts for these, and keeps two of them.
-        self.args = (path, lock, holder)
+        self.args = (path, lock, holder, act)
         self.errno, self.strerror, self.filename = EAGAIN, os.strerror(EAGAIN), path
 
     def sentence(self) -> str:
+        advice = (
+            "Close it there, or pass a longer lock_timeout_s to wait for that."
+            if self.act == "open"
+            else "A file has one writer at a time: close it there first."
+        )
         return (
-            f"open {self.path!r}: lock={self.lock!r} cannot be had, {self.holder} holds a lock on the file. "
-            "Nothing was changed. Close it there, or pass a longer lock_timeout_s to wait for that."
+            f"{self.act} {self.path!r}: lock={self.lock!r} cannot be had, {self.holder} holds a lock on the file. "
+            f"Nothing was changed. {advice}"
+        )
+
+
+class NeedsRecoveryError(NdfileError, OSError):
+    """A file with a commit that was interrupted: part of it may be in the file, all of it is in the journal.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    journal : str
+        The path of its journal.
+    is_foreign : bool
+        True if the journal was written for another file: this one is a copy, or has taken its place.
+    """
+
+    facts = ("path", "journal", "is_foreign")
+    path: str
+    journal: str
+    is_foreign: bool
+
+    def __init__(self, path: str, journal: str, is_foreign: bool = False) -> None:
+        super().__init__(path, journal, is_foreign)
+        self.args = (path, journal, is_foreign)
+        self.errno, self.strerror, self.filename = EUCLEAN, os.strerror(EUCLEAN), path
+
+    def sentence(self) -> str:
+        if self.is_foreign:
+            return (
+                f"open {self.path!r}: the commit in {self.journal!r} was written for another file. Nothing was "
+                "changed. If this file and its journal were copied, call ndfile.recover(path, copied=True); if the "
+                "file is a new one, call ndfile.recover(path, copied=False)."
+            )
+        return (
+            f"open {self.path!r}: a commit was interrupted, {self.journal!r} has the rest of it. Nothing was changed. "
+            "Call ndfile.recover(path), or open it with mode='r+', to complete it."
         )
 
 

@@ -112,22 +112,28 @@ def open(
             if short == "r+":
                 for member in contents.members.values():
                     _refuse_writing(source, member)
-            return Archive(file.map_inside(0, file.size), source, contents, found.name)
+            whole = file.map_inside(0, file.size)
+            whole.format = found
+            return Archive(whole, source, contents, found.name)
         member = chosen(contents, file.name, key)
         layout = member.layout(source)
         if short == "r+":
             _refuse_writing(source, member)
         mapping = file.map_inside(layout.offset, layout.nbytes)
+        mapping.format = None if "dtype" in hints else found
     finally:
         file.abandon()
     return array_over(mapping, layout)
 
 
-def look(path: Any, mode: str, format_name: str | None, hints: dict[str, Any]) -> Found:
-    """Open a file and describe it. Whoever calls maps the file or abandons it."""
+def look(path: Any, mode: str, format_name: str | None, hints: dict[str, Any], *, settles: bool = True) -> Found:
+    """Open a file and describe it. Whoever calls maps the file or abandons it.
+
+    NeedsRecoveryError for a commit that was interrupted, unless that is to be left alone.
+    """
     os.fspath(path)  # TypeError for what is no path
     for _ in range(TRIES):
-        file = File(path, mode)
+        file = File(path, mode, settles=settles)
         source = None
         try:
             source = formats.Source(file.fd, file.name, file.size)

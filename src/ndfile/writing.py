@@ -145,6 +145,7 @@ def make(
         return map_beside(fd, offset, member.nbytes, "r+", absolute_name(path))
 
     mapping = _publish(path, kind, plan, write, overwrite=overwrite)
+    mapping.format = kind
     return array_over(mapping, member)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from ndfile._core import Mapping, open_file, regular_size
 from ndfile.errors import LayoutError
 from ndfile.files import locks
+from ndfile.files.journal import settle
 from ndfile.files.space import reserve, restore
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class File:
 
     __slots__ = ("_is_path", "_source", "fd", "mode", "name", "options", "size")
 
-    def __init__(self, source: Any, mode: str, options: Options = PLAIN) -> None:
+    def __init__(self, source: Any, mode: str, options: Options = PLAIN, *, settles: bool = True) -> None:
         self.mode = mode
         self.options = options
         self._is_path = is_path = names_a_path(source)
@@ -112,7 +113,9 @@ class File:
         try:
             self.name = absolute_name(source)
             if is_path and options is PLAIN and mode != "w+":
-                self.fd, self.size = open_file(source, FLAGS[mode])
+                self.fd, self.size, has_journal = open_file(source, FLAGS[mode])
+                if has_journal and settles:
+                    self._settle()
                 if self.size < 0:
                     raise _irregular(os.fstat(self.fd).st_mode, self.name)
             else:
@@ -161,6 +164,8 @@ class File:
             if self.fd < 0:
                 self.size = 0
                 return
+            if self.mode != "w+":
+                self._settle()
             self.size = self._measure()
             if self.options.lock is not None:
                 locks.take(self.fd, self.options.lock, wait_until_s, self.path)
@@ -169,6 +174,18 @@ class File:
                 return
             self.abandon()
         raise self._unsettled()
+
+    def _settle(self) -> None:
+        """Look after a commit that was interrupted."""
+        if self.name is None:
+            return
+        try:
+            named = os.stat(self.name)
+        except FileNotFoundError:
+            return
+        is_named = os.path.samestat(named, os.fstat(self.fd))
+        if is_named and settle(self.fd, self.name, may_write=self.mode in ("r+", "w+")):
+            self.size = regular_size(self.fd)
 
     def _open(self) -> None:
         if not self._is_path:

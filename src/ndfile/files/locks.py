@@ -21,7 +21,7 @@ from ndfile.errors import LayoutError, LockedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check", "take"]
+__all__ = ["check", "is_held", "release", "take"]
 
 KINDS = {"exclusive": fcntl.F_WRLCK, "shared": fcntl.F_RDLCK}
 
@@ -51,19 +51,33 @@ def check(lock: object, timeout_s: float, mode: str) -> None:
         raise LayoutError(f"lock_timeout_s must be 0 or more seconds, not {timeout_s!r}", "Pass 0 not to wait.")
 
 
-def take(fd: int, lock: str, deadline_s: float, path: str) -> None:
+def take(fd: int, lock: str, deadline_s: float, path: str, act: str = "open") -> None:
     """Lock the whole file, or raise `LockedError` once the monotonic clock has passed `deadline_s`.
 
-    Nothing releases a lock but closing every descriptor that shares the opening.
+    Closing every descriptor that shares the opening releases it too.
     """
     pause_s = FIRST_PAUSE_S
     # The kernel can wait by itself, but not for a limited time.
     while not _try(fd, lock, path):
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
-            raise LockedError(path, lock, _holder(fd, lock))
+            raise LockedError(path, lock, _holder(fd, lock), act)
         time.sleep(min(pause_s, left_s))
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def release(fd: int) -> None:
+    """Give a lock back."""
+    fcntl.fcntl(fd, OFD_SETLK, FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
+
+
+def is_held(fd: int) -> bool:
+    """Tell whether another opening has the exclusive lock."""
+    try:
+        found = fcntl.fcntl(fd, OFD_GETLK, _request("shared"))
+    except OSError:  # a file system without locks
+        return False
+    return bool(FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 
 def _request(lock: str) -> bytes:

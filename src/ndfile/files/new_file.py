@@ -14,6 +14,7 @@ from ndfile._core import Mapping
 from ndfile.errors import TruncationWarning
 from ndfile.files import locks
 from ndfile.files.file import PLAIN, TRIES, File, Options, end_of
+from ndfile.files.journal import drop as drop_journal
 from ndfile.files.replacement import CANNOT_REPLACE, Draft, Place
 from ndfile.files.space import reserve, restore
 
@@ -88,6 +89,7 @@ class NewFile(File):
                 draft.add()
             else:
                 draft.replace()
+                drop_journal(self._place.path)
         except BaseException:
             draft.discard()
             raise

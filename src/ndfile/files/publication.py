@@ -9,6 +9,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ndfile.files.journal import drop as drop_journal
 from ndfile.files.replacement import Draft, Place
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def publish(
                 before(draft.fd)
             if overwrite:
                 draft.replace()
+                drop_journal(place.path)
             else:
                 draft.add()
         except BaseException:

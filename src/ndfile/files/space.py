@@ -8,7 +8,7 @@ import os
 
 from ndfile._core import allocate
 
-__all__ = ["reserve", "restore"]
+__all__ = ["reserve", "reserve_behind", "restore"]
 
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -39,6 +39,18 @@ def reserve(
         if isinstance(error, OSError):
             raise _refusal(error, fd, end - before.st_size, end, path, left, can_be_sparse=sparse is not None) from None
         raise
+
+
+def reserve_behind(fd: int, before: os.stat_result, end: int, path: str) -> None:
+    """Put blocks behind a file's last byte, up to byte `end`, where the file system can. The file keeps its size."""
+    try:
+        allocate(fd, before.st_size, end - before.st_size, True)
+    except OSError as error:
+        if error.errno in _NOT_SUPPORTED:
+            return
+        os.ftruncate(fd, before.st_size)
+        left = "The file was left as it was"
+        raise _refusal(error, fd, end - before.st_size, end, path, left, can_be_sparse=False) from None
 
 
 def restore(fd: int, before: os.stat_result) -> None:

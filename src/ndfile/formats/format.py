@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ndfile.stream import Stream
 
-__all__ = ["Contents", "Format", "Member", "Plan", "Source"]
+__all__ = ["Contents", "Counter", "Format", "Member", "Plan", "Source"]
 
 # What `Source.head` reads: the magic numbers of every format are in here, and most single-array headers are as a whole.
 HEAD_NBYTES = 4096
@@ -238,6 +238,27 @@ class Plan(NamedTuple):
     parts: tuple[tuple[int, bytes], ...]
 
 
+class Counter(NamedTuple):
+    """Where a header says how many rows its array has.
+
+    Attributes
+    ----------
+    head : bytes
+        The whole header, of the length that it has in the file; it may have been put into another form.
+    end : int
+        One past the number's last digit, a multiple of 8.
+    digits : int
+        The longest number that fits; spaces stand before a shorter one.
+    rows : int
+        The number now.
+    """
+
+    head: bytes
+    end: int
+    digits: int
+    rows: int
+
+
 class Format:
     """A file format. Subclass it, and name the subclass in the entry-point group ``ndfile.formats``.
 
@@ -261,6 +282,9 @@ class Format:
         How much metadata can be written, as JSON.
     describes_itself : bool
         False for a format with a sidecar.
+    grows : {None, "header", "size"}
+        How files say how many rows their array has, if it can grow: by a number in the header, where `counter` finds
+        it, or by their size.
     has_checksums : bool
         Whether `decode` compares checksums, so that `ndfile.convert` uses it for every member.
     """
@@ -272,6 +296,7 @@ class Format:
     orders: tuple[str, ...] = ("C", "F")
     metadata_nbytes: int = 0
     describes_itself: bool = True
+    grows: str | None = None
     has_checksums: bool = False
 
     def recognises(self, source: Source) -> bool:
@@ -303,6 +328,13 @@ class Format:
         LayoutError for what the format cannot hold.
         """
         raise LayoutError(f"format {self.name!r} is read only here", "Write .npy, .npz, .safetensors or .bin.")
+
+    def counter(self, head: bytes, order: str) -> Counter:
+        """Find the number of rows in a header: the first size of order 'C', the last one of 'F'.
+
+        Only for formats that grow by the header. ValueError, with a sentence, for a header without room for it.
+        """
+        raise NotImplementedError
 
     def sidecar(
         self, plan: Plan, path: str = "", inode: int | None = None, old_inode: int | None = None

@@ -13,7 +13,7 @@ from numpy.lib import format as numpy_format
 
 from ndfile.dtypes import EXTENSIONS, check_descr, descr_of, extension
 from ndfile.errors import LayoutError
-from ndfile.formats.format import Contents, Format, Member, Plan
+from ndfile.formats.format import Contents, Counter, Format, Member, Plan
 from ndfile.layout import LIMIT, MOST_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Npy(Format):
     suffixes = (".npy",)
     hints = ("max_header_size",)
     metadata_nbytes = 9000  # the rest of what numpy.load reads is for dtype and shape
+    grows = "header"
 
     def __init__(self, version: tuple[int, int] | None = None) -> None:
         """Write files of this version, by default the oldest that can hold their header."""
@@ -61,6 +62,10 @@ class Npy(Format):
         left = 0 if member.offset is None else source.size - member.offset - member.nbytes
         notes = (f"{left} bytes follow the array",) if left > 0 else ()
         return Contents({"data": member._replace(metadata=extra)}, False, extra, notes)
+
+    def counter(self, head: bytes, order: str) -> Counter:
+        prefix = 8 + VERSIONS[head[6], head[7]]
+        return _counter(head[:prefix], head[prefix:], order)
 
     def plan(self, streams: Mapping[str, Stream], metadata: Mapping[str, Any]) -> Plan:
         (stream,) = streams.values()
@@ -156,6 +161,42 @@ def _with_extras(
             raise source.broken(f"its comment says dtype {kind!r}, its header {dtype}", member=name)
         dtype = extension(kind)
     return dtype, metadata if isinstance(metadata, dict) else {}
+
+
+# A number of rows that ends at a multiple of so many bytes changes by one store.
+WORD_NBYTES = 8
+MOST_DIGITS = 20
+
+
+def _counter(prefix: bytes, text: bytes, order: str) -> Counter:
+    """Find the growing size in the text of a header, and let it end where it can be changed at once."""
+    plain = LONG.sub(b" ", text)
+    start, end, close = _places(plain, order)
+    while plain[start - 1 : start] == b" ":  # NumPy wants one there in all but the first place; a number has it anyhow
+        start -= 1
+    rows, at = int(plain[start:end]), len(prefix)
+    if (at + end) % WORD_NBYTES == 0 and end - start >= WORD_NBYTES:
+        return Counter(prefix + plain, at + end, end - start, rows)
+    padding = len(plain[close:]) - len(plain[close:].lstrip(b" "))  # behind the dict; a comment may follow
+    new_end = (at + min(end + padding, start + MOST_DIGITS)) // WORD_NBYTES * WORD_NBYTES - at
+    if new_end < end or new_end - start < max(WORD_NBYTES, len(str(rows))):
+        raise ValueError(f"its header has {padding} spare bytes, which are too few for a growing number of rows")
+    number = str(rows).rjust(new_end - start).encode()
+    grown = plain[:start] + number + plain[end:close] + plain[close + new_end - end :]
+    return Counter(prefix + grown, at + new_end, new_end - start, rows)
+
+
+def _places(text: bytes, order: str) -> tuple[int, int, int]:
+    """Where the growing size of a header begins and ends, and where its dict does."""
+    # Places are told in bytes of UTF-8: with one byte to a character they are ours.
+    tree = ast.parse(text.decode("latin1").encode("ascii", "replace").rstrip().decode(), mode="eval").body
+    if isinstance(tree, ast.Dict) and tree.end_lineno == 1 and tree.end_col_offset is not None:
+        for key, value in zip(tree.keys, tree.values, strict=True):
+            if isinstance(key, ast.Constant) and key.value == "shape" and isinstance(value, ast.Tuple) and value.elts:
+                size = value.elts[0 if order == "C" else -1]
+                if isinstance(size, ast.Constant) and size.end_col_offset is not None:
+                    return size.col_offset, size.end_col_offset, tree.end_col_offset
+    raise ValueError("its header is not written as NumPy writes it")
 
 
 class _Ascii:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from ndfile.formats.format import Source
     from ndfile.stream import Stream
 
-__all__ = ["Raw", "sidecar_path"]
+__all__ = ["Raw", "is_open_ended", "open_ended", "sidecar_path"]
 
 SUFFIX = ".json"
 MOST_NBYTES = 256 << 10
+
+# In a shape: as many as the file has room for, as in numpy.reshape.
+ANY = -1
 
 KEYS = frozenset({"dtype", "shape", "order", "offset", "metadata", "inode", "previous"})
 
@@ -30,9 +34,10 @@ class Raw(Format):
     """Raw bytes with a JSON file beside them: ``x.bin`` and ``x.bin.json``.
 
     The sidecar is an object with ``dtype`` (as `numpy.lib.format` has it: ``"<f4"``, or a list of fields), ``shape``
-    (missing: as many items as there are), ``order`` ("C"), ``offset`` (0) and ``metadata``. Only while a pair is being
-    replaced it also has ``inode``, the number of the file that it describes, and ``previous``, the description of the
-    one before: whoever opens the pair meanwhile, or after a crash, gets what belongs together.
+    (missing: as many items as there are; -1 in the place of the growing size: as many whole rows), ``order`` ("C"),
+    ``offset`` (0) and ``metadata``. Only while a pair is being replaced it also has ``inode``, the number of the file
+    that it describes, and ``previous``, the description of the one before: whoever opens the pair meanwhile, or after a
+    crash, gets what belongs together.
     """
 
     name = "raw"
@@ -40,6 +45,7 @@ class Raw(Format):
     hints = ("dtype", "shape", "order", "offset")
     metadata_nbytes = 100 << 10  # twice in a sidecar while a file is replaced
     describes_itself = False
+    grows = "size"
 
     def recognises(self, source: Source) -> bool:
         return os.path.isfile(sidecar_path(source.path))
@@ -53,7 +59,10 @@ class Raw(Format):
             if fields is None:
                 raise _odd(path, "it describes another file, which was to take this one's place")
             metadata = fields.get("metadata", {})
-            known = _known_fields(path, fields) | hints
+            known = _known_fields(path, fields)
+            if known["shape"] is not None and ANY in known["shape"]:
+                known["shape"] = _filled(source, known)
+            known |= hints
             try:
                 layout = _layout(source, known)
             except (LayoutError, SizeError) as error:
@@ -85,6 +94,29 @@ class Raw(Format):
         if inode is not None:
             fields |= {"inode": inode, "previous": _previous(path, old_inode)}
         return json.dumps(fields).encode("ascii") + b"\n"
+
+
+def open_ended(path: Any, order: str) -> bytes | None:
+    """The sidecar's content for a file that is to grow, whose size tells how many rows it has. None if it says so.
+
+    FormatError for a sidecar that makes no sense; FileNotFoundError for none.
+    """
+    fields = _parsed(sidecar_path(path))
+    shape = fields.get("shape")
+    if shape is None:
+        return None
+    axis = 0 if order == "C" else len(shape) - 1
+    if shape[axis] == ANY:
+        return None
+    wanted = {key: value for key, value in fields.items() if key not in ("inode", "previous")}
+    wanted["shape"] = [ANY if i == axis else size for i, size in enumerate(shape)]
+    return json.dumps(wanted).encode("ascii") + b"\n"
+
+
+def is_open_ended(path: Any) -> bool:
+    """Tell whether the sidecar leaves it to the file's size how many rows there are."""
+    shape = _parsed(sidecar_path(path)).get("shape")
+    return shape is None or (isinstance(shape, list) and ANY in shape)
 
 
 def sidecar_path(path: Any) -> str:
@@ -167,13 +199,17 @@ def _known_fields(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     is_shape = (
         isinstance(shape, list)
         and len(shape) <= MOST_DIMENSIONS
-        and all(type(size) is int and 0 <= size <= LIMIT for size in shape)
+        and all(type(size) is int and 0 <= size <= LIMIT for i, size in enumerate(shape) if not _grows(i, shape, order))
     )
     if shape is not None and not is_shape:
         raise _odd(path, f"shape {str(shape)[:200]} is no list of at most {MOST_DIMENSIONS} sizes")
     if type(offset) is not int or not 0 <= offset <= LIMIT or order not in ("C", "F") or not isinstance(metadata, dict):
         raise _odd(path, "offset must be an integer, order 'C' or 'F', metadata an object")
     return {"dtype": dtype, "shape": shape if shape is None else tuple(shape), "order": order, "offset": offset}
+
+
+def _grows(axis: int, shape: list[Any], order: Any) -> bool:
+    return shape[axis] == ANY and type(shape[axis]) is int and axis == (0 if order == "C" else len(shape) - 1)
 
 
 def _with_tuples(descr: Any) -> Any:
@@ -196,6 +232,14 @@ def _layout(source: Source, fields: dict[str, Any]) -> Layout:
     if layout.is_open:
         layout.fill(source.path, source.size)
     return layout
+
+
+def _filled(source: Source, fields: dict[str, Any]) -> tuple[int, ...]:
+    """The shape with as many rows as the file has whole ones."""
+    shape: tuple[int, ...] = fields["shape"]
+    row_nbytes = math.prod(size for size in shape if size != ANY) * fields["dtype"].itemsize
+    rows = max(source.size - fields["offset"], 0) // row_nbytes if row_nbytes else 0
+    return tuple(rows if size == ANY else size for size in shape)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,22 @@
+/* Which private pages differ from the file: the kernel's page map knows the ones that were copied for a write. */
+#ifndef NDFILE_CHANGED_PAGES_H
+#define NDFILE_CHANGED_PAGES_H
+
+#include "mapping.h"
+
+typedef struct {
+    nd_span *spans; /* in order, apart from each other; to be freed */
+    size_t count, capacity;
+    size_t nbytes; /* in all of them */
+} nd_changed;
+
+/* The page map of this process, -1 with errno where there is none. */
+int nd_open_page_map(void);
+
+/* Find the changed pages of a private map of [from, to); with `changed->spans` NULL and `capacity` 0 before. */
+int nd_find_changed(int page_map, char *from, char *to, nd_changed *changed);
+
+/* Bytes of the changed pages alone. */
+int nd_count_changed(int page_map, char *from, char *to, size_t *nbytes);
+
+#endif

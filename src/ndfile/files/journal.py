@@ -1,0 +1,148 @@
+"""The journal beside a file: its name, its making, and what opening a file does about one that is complete.
+
+What is in it, `ndfile._core` writes and reads; docs/journal.md specifies it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Any
+
+from ndfile._core import look_at_journal, replay_journal
+from ndfile.errors import LockedError, NeedsRecoveryError
+from ndfile.files import locks
+from ndfile.files.durable import sync_folder
+from ndfile.stream import write_all
+
+if TYPE_CHECKING:
+    from ndfile._core import Mapping
+
+__all__ = ["SUFFIX", "drop", "is_pending", "journal_path", "make", "recover", "settle"]
+
+SUFFIX = ".ndfile-journal"
+
+# Written once: as long as a commit fits in here, syncing it changes no metadata.
+FIRST_NBYTES = 64 << 10
+
+# A living writer has a complete journal only while it applies it.
+MOST_WAIT_S = 30.0
+PAUSE_S = 0.002
+
+
+def journal_path(path: Any) -> str:
+    """Beside the file itself, not beside a link to it."""
+    return f"{os.path.realpath(os.fsdecode(path))}{SUFFIX}"
+
+
+def make(mapping: Mapping) -> None:
+    """Make the journal of a file whose lock is held, and let the mapping keep it."""
+    path = journal_path(mapping.filename)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    permissions = stat.S_IMODE(os.fstat(mapping.fileno()).st_mode) & 0o666
+    fd = os.open(path, flags, permissions)
+    try:
+        # What an earlier writer has left was no complete commit, or opening had replayed it.
+        os.ftruncate(fd, 0)
+        write_all(fd, bytes(FIRST_NBYTES), 0)
+        os.fsync(fd)
+        sync_folder(path)
+        mapping.keep_journal(fd, path)
+    except BaseException:
+        os.close(fd)
+        os.unlink(path)
+        raise
+
+
+def drop(path: Any) -> None:
+    """Remove the journal of a file that another one has replaced."""
+    try:
+        os.unlink(journal_path(path))
+    except FileNotFoundError:
+        return
+
+
+def settle(fd: int, path: Any, *, may_write: bool) -> bool:
+    """Look after a journal that is there when its file is opened; True if it was replayed.
+
+    NeedsRecoveryError for a complete one where the file is only to be read, or that belongs to another file.
+    """
+    until_s = time.monotonic() + MOST_WAIT_S
+    while is_pending(fd, path):
+        if not locks.is_held(fd):
+            if not may_write:
+                if not is_pending(fd, path):  # its writer was about to go when it was looked at
+                    return False
+                raise NeedsRecoveryError(os.fsdecode(path), journal_path(path))
+            return _replay(fd, path) == "replayed"
+        if time.monotonic() > until_s:
+            raise LockedError(os.fsdecode(path), "shared", "a process that is applying a commit")
+        time.sleep(PAUSE_S)
+    return False
+
+
+def is_pending(fd: int, path: Any) -> bool:
+    """Tell whether there is a complete journal; NeedsRecoveryError if it is another file's."""
+    try:
+        journal = _open(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link is no journal of ours
+            return False
+        raise
+    try:
+        is_own = look_at_journal(journal, fd)
+    finally:
+        os.close(journal)
+    if is_own is False:
+        raise NeedsRecoveryError(os.fsdecode(path), journal_path(path), True)
+    return is_own is True
+
+
+def recover(path: Any, copied: bool | None) -> str | None:
+    """Complete or discard what the journal of a file has; see `ndfile.recover`."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not os.path.lexists(journal_path(path)):
+            return None
+        return _replay(fd, path, copied)
+    finally:
+        os.close(fd)
+
+
+def _replay(fd: int, path: Any, copied: bool | None = None) -> str | None:
+    locks.take(fd, "exclusive", time.monotonic(), os.fsdecode(path), "recover")
+    try:
+        try:
+            journal = _open(path)
+        except FileNotFoundError:  # its writer was faster
+            return None
+        try:
+            answer = _apply(journal, fd, path, copied)
+        finally:
+            os.close(journal)
+        os.unlink(journal_path(path))
+        sync_folder(journal_path(path))
+    finally:
+        locks.release(fd)
+    return answer
+
+
+def _apply(journal: int, fd: int, path: Any, copied: bool | None) -> str:
+    is_own = look_at_journal(journal, fd)
+    if is_own is None:
+        return "discarded"
+    if not is_own:
+        if copied is None:
+            raise NeedsRecoveryError(os.fsdecode(path), journal_path(path), True)
+        if not copied:
+            return "discarded"
+    replay_journal(journal, fd)
+    return "replayed"
+
+
+def _open(path: Any) -> int:
+    return os.open(journal_path(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,0 +1,33 @@
+"""How much memory there is to be had."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+__all__ = ["available_nbytes"]
+
+CGROUPS = "/sys/fs/cgroup"
+
+
+def available_nbytes() -> int:
+    """Bytes that can be used without anybody's being swapped out or ended, as far as the system tells."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGESIZE")
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo") as file:
+        available = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
+    with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/self/cgroup") as file:
+        group = next(line.rstrip("\n").split(":", 2)[2] for line in file if line.startswith("0:"))
+        available = min(available, _left_in(f"{CGROUPS}{group}"))
+    return available
+
+
+def _left_in(folder: str) -> int:
+    """What a control group and those around it leave to it."""
+    left = 1 << 62
+    while folder.startswith(CGROUPS):
+        with contextlib.suppress(OSError, ValueError), open(f"{folder}/memory.max") as most:
+            limit = int(most.read())  # ValueError for "max"
+            with open(f"{folder}/memory.current") as used:
+                left = min(left, max(limit - int(used.read()), 0))
+        folder = os.path.dirname(folder)
+    return left

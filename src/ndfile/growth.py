@@ -1,0 +1,472 @@
+"""Growing an array in place: more rows behind the last one, and then the number of them, in one step.
+
+The way of an append: `memmap.append` tries the short way, in C, which takes rows that are already as the file has them
+where there is space. Otherwise `append` here makes the rows so, makes space, writes the rows behind the last one, and
+lets the file say that they are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import operator
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ndfile._core import guard
+from ndfile.errors import LayoutError, LockedError
+from ndfile.files import locks
+from ndfile.files.journal import make as make_journal
+from ndfile.files.publication import publish
+from ndfile.files.space import reserve, reserve_behind
+from ndfile.formats.raw import open_ended, sidecar_path
+from ndfile.layout import LIMIT
+from ndfile.stream import PIECE_NBYTES, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ndfile._core import ArrayBase, Mapping
+    from ndfile.formats import Format
+
+__all__ = ["Growth", "append", "axis_of", "extend", "owned_mapping", "resize", "row_nbytes_of", "way_of", "writer_of"]
+
+# How every .npy file begins.
+MAGIC_PREFIX = np.lib.format.MAGIC_PREFIX
+
+# What a disk writes as a whole or not at all.
+SECTOR_NBYTES = 512
+
+# Space that is made ahead: half of what is there, within these bounds.
+LEAST_AHEAD_NBYTES, MOST_AHEAD_NBYTES = 64 << 10, 256 << 20
+
+
+class Growth:
+    """What the one writer of a file knows of growing it.
+
+    Attributes
+    ----------
+    way : {'header', 'size', None}
+        How the file says how many rows there are; None where the array cannot grow.
+    turn : threading.Lock
+        Held by whoever changes the number of rows, or opens or ends an atomic block.
+    is_writer : bool
+        Whether the file is locked for it.
+    is_ready : bool
+        Whether the file can say a new number of rows.
+    room_end : int
+        The file's byte up to which there is space.
+    count_at, digits : int
+        Where the header has the number, for `Mapping.let_append`; 0 without one.
+    stale_nbytes : int
+        In an atomic block: behind the array, up to here, there may be bytes that are not zeros.
+    """
+
+    __slots__ = ("count_at", "digits", "is_ready", "is_writer", "room_end", "stale_nbytes", "turn", "way")
+
+    def __init__(self, way: str | None) -> None:
+        self.way = way
+        self.turn = threading.Lock()
+        self.is_ready = self.is_writer = False
+        self.room_end = 0
+        self.count_at = self.digits = 0
+        self.stale_nbytes = 0
+
+
+# ---- Who may ----
+
+
+def owned_mapping(array: ArrayBase[Any, Any], act: str) -> Mapping:
+    """The mapping of an array that was opened as a whole; LayoutError for any other."""
+    mapping = array._mmap
+    base: Any = array.base
+    if mapping is None or base is not mapping:
+        raise LayoutError(f"{act}: this array is a view, or has no file", f"Call {act} of the array that was opened.")
+    if array.ndim == 0:
+        raise LayoutError(f"{act}: the array has no dimensions", "Only arrays with rows can grow.")
+    return mapping
+
+
+def axis_of(array: ArrayBase[Any, Any]) -> int:
+    """The axis that grows."""
+    return int(array.ndim) - 1 if array._mmap is not None and array._mmap.is_fortran else 0
+
+
+def row_nbytes_of(array: ArrayBase[Any, Any]) -> int:
+    """Bytes of one step along the axis that grows."""
+    axis = axis_of(array)
+    others: int = math.prod(size for i, size in enumerate(array.shape) if i != axis)
+    return others * int(array.dtype.itemsize)
+
+
+def way_of(mapping: Mapping) -> str | None:
+    """How a file says how many rows its array has."""
+    kind: Format | None = mapping.format
+    return "size" if kind is None else kind.grows
+
+
+def writer_of(mapping: Mapping, act: str) -> Growth:
+    """Make this process the file's writer, unless it is; LockedError where there is another."""
+    if mapping.mode not in ("r+", "w+"):
+        raise LayoutError(f"{act}: the array is of mode {mapping.mode!r}", "Open it with mode='r+'.")
+    mapping.check()
+    path = str(mapping.filename)
+    growth: Growth = mapping.growth or mapping.keep_growth(Growth(way_of(mapping)))
+    if not mapping.is_owned:  # before its turn, which nobody would end here
+        raise LockedError(path, "exclusive", "the process that this one was forked from", act)
+    with growth.turn:
+        if not growth.is_writer:
+            locks.take(mapping.fileno(), "exclusive", time.monotonic(), path, act)
+            growth.is_writer = True
+    return growth
+
+
+def _grower_of(array: ArrayBase[Any, Any], act: str) -> tuple[Mapping, Growth]:
+    """The mapping and what is known of growing it, the file being ready for it."""
+    mapping = owned_mapping(array, act)
+    if way_of(mapping) is None:
+        raise LayoutError(
+            f"{act}: a file of format {mapping.format.name!r} cannot grow in place",
+            "Create a .npy or .bin file with ndfile.create, and append to that.",
+        )
+    growth = writer_of(mapping, act)
+    with growth.turn:
+        if not growth.is_ready:
+            _prepare(array, mapping, growth, act)
+    return mapping, growth
+
+
+def _prepare(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, act: str) -> None:
+    """Before the first change of an array's size: let the file be one that can say it, and end with the array."""
+    end = mapping.offset + len(mapping)
+    size = os.fstat(mapping.fileno()).st_size
+    if growth.way == "header":
+        _refuse_other_array(mapping, end, size, act)
+        _let_header_count(mapping, growth, act)
+    else:
+        row_nbytes = row_nbytes_of(array)
+        if row_nbytes == 0:
+            raise LayoutError(f"{act}: rows of 0 bytes cannot be counted by the file's size", "Use a .npy file.")
+        if size - end >= row_nbytes:
+            raise LayoutError(
+                f"{act}: {size - end} bytes follow the array, and the file's size is to tell how long it is",
+                "Open all of the file, or copy the array into one of its own with ndfile.save.",
+            )
+        if mapping.format is not None:
+            _let_size_count(mapping)
+    growth.stale_nbytes = size - mapping.offset
+    if not mapping.in_block:
+        _cut(mapping, growth)
+    mapping.trim_in_the_end()
+    growth.is_ready = True
+
+
+def _refuse_other_array(mapping: Mapping, end: int, size: int, act: str) -> None:
+    """What a writer that died has left behind the array is nobody's; another array is somebody's."""
+    if size > end and os.pread(mapping.fileno(), len(MAGIC_PREFIX), end) == MAGIC_PREFIX:
+        raise LayoutError(
+            f"{act}: another array follows in the file, at byte {end}",
+            "Copy the array into a file of its own with ndfile.save.",
+        )
+
+
+def _let_header_count(mapping: Mapping, growth: Growth, act: str) -> None:
+    """Let the header have its number of rows where it can be changed by one store."""
+    head = mapping.head()
+    try:
+        if not head:
+            raise ValueError("its header is too long")
+        counter = mapping.format.counter(head, "F" if mapping.is_fortran else "C")
+    except (ValueError, SyntaxError) as error:
+        raise LayoutError(
+            f"{act} {str(mapping.filename)!r}: {error}", "Write it anew with ndfile.save(path, array), then append."
+        ) from None
+    if counter.head != head:
+        if mapping.in_block or len(head) <= SECTOR_NBYTES:
+            mapping.write_head(counter.head)
+        else:
+            _commit_head(mapping, counter.head)
+    growth.count_at, growth.digits = counter.end, counter.digits
+
+
+def _commit_head(mapping: Mapping, head: bytes) -> None:
+    """Rewrite a header that a power loss could leave half done."""
+    if not mapping.has_journal:
+        make_journal(mapping)
+    mapping.begin_block(LIMIT)
+    try:
+        mapping.write_head(head)
+        mapping.commit_block()
+    finally:
+        if mapping.in_block:
+            mapping.roll_back_block()
+
+
+def _let_size_count(mapping: Mapping) -> None:
+    """Let a sidecar leave the number of rows to the file's size."""
+    text = open_ended(mapping.filename, "F" if mapping.is_fortran else "C")
+    if text is not None:
+        publish(sidecar_path(mapping.filename), lambda fd, _: write_all(fd, text, 0), overwrite=True)
+
+
+# ---- Space ----
+
+
+def _cut(mapping: Mapping, growth: Growth) -> None:
+    """Let the file end with the array, so that zeros follow when it grows again."""
+    end = mapping.offset + len(mapping)
+    os.ftruncate(mapping.fileno(), max(end, 1))  # an empty file could not be mapped
+    growth.room_end = end
+    growth.stale_nbytes = len(mapping)
+
+
+def _make_room(mapping: Mapping, growth: Growth, end: int) -> None:
+    """See that the file has space up to byte `end`, and some ahead. OSError, with nothing changed, where it has not."""
+    if mapping.in_block or end <= growth.room_end:
+        return
+    ahead = min(max(len(mapping) // 2, LEAST_AHEAD_NBYTES), MOST_AHEAD_NBYTES)
+    try:
+        _reserve(mapping, growth, end + ahead)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        _reserve(mapping, growth, end)
+
+
+def _reserve(mapping: Mapping, growth: Growth, end: int) -> None:
+    fd = mapping.fileno()
+    before = os.fstat(fd)
+    if growth.way == "header":
+        reserve(fd, before, end, str(mapping.filename), sparse=None)
+        # A number of rows may reach the disk by itself at any time: the size that goes with it must be there.
+        mapping.sync_data()
+    else:
+        reserve_behind(fd, before, end, str(mapping.filename))
+    growth.room_end = end
+
+
+@contextlib.contextmanager
+def _changing(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth) -> Iterator[None]:
+    """Change an array's size, nobody else doing so; what fails leaves the file as it was."""
+    with growth.turn:
+        mapping.check()
+        mapping.let_append(0, 0, growth.count_at, growth.digits)
+        before = len(mapping)
+        try:
+            yield
+        except BaseException:
+            if not mapping.closed and not mapping.in_block and len(mapping) == before:
+                with contextlib.suppress(OSError):
+                    _cut(mapping, growth)
+            raise
+        finally:
+            if not mapping.closed:
+                room = 0 if mapping.in_block else growth.room_end - mapping.offset
+                mapping.let_append(row_nbytes_of(array), room, growth.count_at, growth.digits)
+
+
+# ---- Appending ----
+
+
+def append(array: ArrayBase[Any, Any], rows: Any, sync: bool) -> None:
+    """See `ndfile.memmap.append`."""
+    mapping, growth = _grower_of(array, "append")
+    values = _rows_for(array, rows)
+    with _changing(array, mapping, growth):
+        axis = axis_of(array)
+        start = len(mapping)
+        end = start + values.nbytes
+        _make_room(mapping, growth, mapping.offset + end)
+        growth.stale_nbytes = max(growth.stale_nbytes, end)
+        for piece in _pieces(values, array.dtype, axis):
+            mapping.write(piece, start)
+            start += len(piece)
+        if sync:
+            mapping.sync_data()
+        array._set_rows(array.shape[axis] + values.shape[axis], True)
+        if sync:
+            mapping.sync_data()
+
+
+def extend(array: ArrayBase[Any, Any], iterable: Iterable[Any], sync: bool) -> None:
+    """See `ndfile.memmap.extend`."""
+    mapping, growth = _grower_of(array, "extend")
+    axis = axis_of(array)
+    batch: list[np.ndarray] = []
+    nbytes = 0
+    for rows in iterable:
+        batch.append(_rows_for(array, rows))
+        nbytes += batch[-1].nbytes
+        if nbytes >= PIECE_NBYTES:
+            append(array, np.concatenate(batch, axis), False)
+            batch, nbytes = [], 0
+    if batch:
+        append(array, np.concatenate(batch, axis), False)
+    if sync:
+        with growth.turn:
+            mapping.sync_data()
+
+
+def resize(array: ArrayBase[Any, Any], shape: Any) -> None:
+    """See `ndfile.memmap.resize`."""
+    mapping, growth = _grower_of(array, "resize")
+    rows = _wanted_rows(array, shape)
+    row_nbytes = row_nbytes_of(array)
+    if mapping.offset + rows * row_nbytes > LIMIT:
+        raise LayoutError(f"resize: {rows} rows of {row_nbytes} bytes are more than a file can have", "Use fewer rows.")
+    with _changing(array, mapping, growth):
+        before = len(mapping)
+        after = rows * row_nbytes
+        if after > before:
+            _grow(mapping, growth, after)
+            array._set_rows(rows, True)
+        elif after < before:
+            _shrink(array, mapping, growth, rows)
+        else:
+            array._set_rows(rows, True)
+
+
+def _grow(mapping: Mapping, growth: Growth, after: int) -> None:
+    """Zeros behind the array, up to byte `after` of it."""
+    before = len(mapping)
+    if mapping.in_block:
+        for start in range(before, min(after, growth.stale_nbytes), PIECE_NBYTES):
+            mapping.write(bytes(min(PIECE_NBYTES, growth.stale_nbytes - start)), start)
+        mapping.write(b"", after)
+        return
+    _cut(mapping, growth)
+    if growth.way == "header":
+        _make_room(mapping, growth, mapping.offset + after)
+        return
+    fd = mapping.fileno()
+    reserve(fd, os.fstat(fd), mapping.offset + after, str(mapping.filename), sparse=None)
+    growth.room_end = mapping.offset + after
+
+
+def _shrink(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, rows: int) -> None:
+    if growth.way == "size" and not guard():
+        raise BufferError(
+            f"resize {str(mapping.filename)!r}: with the guard off, views of what is cut would end the process. "
+            "Nothing was changed. Turn the guard on, or use .npy."
+        )
+    if mapping.in_block:
+        array._set_rows(rows, True)
+        return
+    before = array.shape[axis_of(array)]
+    array._set_rows(rows, True)
+    try:
+        if growth.way == "header":  # the disk must not have the larger number with the smaller file
+            mapping.sync_data()
+    except BaseException:
+        array._set_rows(before, True)
+        raise
+    if guard():
+        _cut(mapping, growth)
+    else:
+        growth.stale_nbytes = before * row_nbytes_of(array)
+
+
+# ---- Rows ----
+
+
+def _wanted_rows(array: ArrayBase[Any, Any], shape: Any) -> int:
+    axis = axis_of(array)
+    if isinstance(shape, (tuple, list)):
+        others = [size for i, size in enumerate(shape) if i != axis]
+        if len(shape) != array.ndim or others != [size for i, size in enumerate(array.shape) if i != axis]:
+            raise LayoutError(
+                f"resize: shape {tuple(shape)} and the array's {array.shape} differ in more than axis {axis}",
+                f"Only axis {axis} can change.",
+            )
+        shape = shape[axis]
+    rows = operator.index(shape)
+    if rows < 0:
+        raise LayoutError(f"resize: {rows} rows are negative", "Sizes are 0 or more.")
+    return rows
+
+
+def _rows_for(array: ArrayBase[Any, Any], rows: Any) -> np.ndarray:
+    """The rows as an array with all dimensions, still of any dtype that fits."""
+    values = _as_array(rows, array.dtype)
+    axis = axis_of(array)
+    others = array.shape[:axis] + array.shape[axis + 1 :]
+    if values.shape == others:
+        values = np.expand_dims(values, axis)
+    if values.ndim != array.ndim or values.shape[:axis] + values.shape[axis + 1 :] != others:
+        wanted = ", ".join("n" if i == axis else str(size) for i, size in enumerate(array.shape))
+        raise LayoutError(
+            f"append: rows of shape {values.shape} do not fit the array's {array.shape}",
+            f"Pass shape ({wanted}{',' if array.ndim == 1 else ''}), or {others} for one row.",
+        )
+    if not np.can_cast(values.dtype, array.dtype, "same_kind"):
+        raise TypeError(
+            f"append: rows of {values.dtype} cannot be cast to the array's {array.dtype} with casting='same_kind'. "
+            "Nothing was changed. Convert them with astype first."
+        )
+    if np.can_cast(values.dtype, array.dtype, "safe"):
+        return values
+    return _checked_cast(values, array.dtype)
+
+
+def _as_array(rows: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    if isinstance(rows, np.ndarray):
+        return rows
+    values = np.asarray(rows)
+    if hasattr(rows, "dtype"):
+        return values
+    if dtype.kind in "MmV":
+        return np.asarray(rows, dtype)
+    if dtype.kind in "SU" and values.dtype.kind in "SU":
+        cast = np.asarray(rows, dtype)
+        return cast if _is_same(values, cast) else values
+    # Numbers of Python's have no width of their own: those that fit are taken as the file's.
+    is_number = values.dtype.kind in "iuf" and dtype.kind in "iufc"
+    if values.size == 0 or (is_number and (values.dtype.kind in "iu" or dtype.kind in "fc")):
+        with np.errstate(over="raise"):
+            try:
+                return np.asarray(rows, dtype)
+            except FloatingPointError:
+                raise OverflowError(f"append: a value does not fit {dtype}. Nothing was changed.") from None
+    return values
+
+
+def _checked_cast(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """The rows as the file's dtype; OverflowError where one does not fit."""
+    with np.errstate(over="raise", invalid="raise"):
+        try:
+            cast = values.astype(dtype, casting="same_kind")
+        except FloatingPointError:
+            cast = None
+    if cast is None or (dtype.kind not in "fc" and not _is_same(values, cast)):
+        raise OverflowError(
+            f"append: a value of {values.dtype} does not fit the array's {dtype}. Nothing was changed. "
+            "Append what fits, or an array of the right dtype."
+        )
+    return cast
+
+
+def _is_same(values: np.ndarray, cast: np.ndarray) -> bool:
+    if values.dtype.kind in "mM":  # a coarser unit rounds, which is no overflow
+        return bool(np.array_equal(cast.astype(values.dtype), values, equal_nan=True)) or not _is_finer(values, cast)
+    return bool((cast.astype(values.dtype) == values).all())
+
+
+def _is_finer(values: np.ndarray, cast: np.ndarray) -> bool:
+    return bool(np.can_cast(values.dtype, cast.dtype, "safe"))
+
+
+def _pieces(values: np.ndarray, dtype: np.dtype[Any], axis: int) -> Iterator[memoryview]:
+    """The bytes of the rows as the file has them, some MiB at a time."""
+    order = "C" if axis == 0 else "F"
+    count = values.shape[axis]
+    row_nbytes = values.nbytes // count if count else 1
+    step = max(PIECE_NBYTES // max(row_nbytes, 1), 1)
+    for start in range(0, count if values.nbytes else 0, step):
+        some = values[start : start + step] if axis == 0 else values[..., start : start + step]
+        piece = np.asarray(some, dtype, order=order)  # type: ignore[call-overload]
+        yield memoryview(piece.reshape(-1, order="A").view(np.uint8))
