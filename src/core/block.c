@@ -303,6 +303,7 @@ commit(nd_mapping *mapping, int journal, uint64_t sequence, int64_t size, nd_com
         if (status != 0) {
             /* Whatever of it is on the disk, it must not come true later. */
             nd_journal_revoke(journal);
+            (void)!fdatasync(journal); /* if this fails too, the next sync of the array tries again */
             trim(mapping, size);
         }
         else {

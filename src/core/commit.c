@@ -156,12 +156,39 @@ commit_get_has_journal(PyObject *object, void *Py_UNUSED(closure))
 int
 commit_settle(MappingObject *self)
 {
+    if (self->journal < 0) {
+        return nd_journal_sync_beside(self->map.path);
+    }
     if (!self->journal_is_revoked) {
         return 0;
     }
     int status = fdatasync(self->journal) < 0 ? errno : 0;
     self->journal_is_revoked = status != 0;
     return status;
+}
+
+const char commit_settle_doc[] =
+    "settle_journal($self, /)\n--\n\n"
+    "Wait until the disk knows that the last commit is over. Before the file gets another size: a journal is the file's\n"
+    "own only as long as the size is one that its commit can have left.";
+
+PyObject *
+commit_settle_method(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    MappingObject *self = (MappingObject *)object;
+    int status = 0;
+    if (self->journal >= 0) {
+        self->in_use++;
+        Py_BEGIN_ALLOW_THREADS
+        status = commit_settle(self);
+        Py_END_ALLOW_THREADS
+        self->in_use--;
+    }
+    if (status != 0) {
+        mapping_raise_errno(self, status);
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 const char commit_look_doc[] =

@@ -1,5 +1,7 @@
 #include "growth.h"
 
+#include "commit.h"
+
 #include "fault_error.h"
 #include "view.h"
 
@@ -374,6 +376,13 @@ growth_get_is_owned(PyObject *object, void *Py_UNUSED(closure))
 }
 
 PyObject *
+growth_get_most_nbytes(PyObject *object, void *Py_UNUSED(closure))
+{
+    const nd_mapping *map = &((MappingObject *)object)->map;
+    return PyLong_FromSsize_t(map->range + map->range_size - map->data);
+}
+
+PyObject *
 growth_get_followed_by(PyObject *object, void *Py_UNUSED(closure))
 {
     return PyLong_FromLongLong(((MappingObject *)object)->map.followed_by);
@@ -432,21 +441,30 @@ remove_journal(const MappingObject *self)
     }
 }
 
+/* What the file is to end with: an empty one could not be mapped. */
+static int64_t
+end_of_file(const MappingObject *self)
+{
+    int64_t end = self->map.offset + (int64_t)self->map.nbytes;
+    return end > 0 ? end : 1;
+}
+
 int
 growth_release(MappingObject *self)
 {
     int status = 0;
     bool is_ours = self->writer == getpid() && self->map.fd >= 0;
-    if (is_ours && self->trims && self->map.fault.cause == ND_NO_FAULT &&
-        ftruncate(self->map.fd, self->map.offset + (int64_t)self->map.nbytes) < 0) {
+    if (is_ours && self->journal >= 0 && !self->journal_is_needed) {
+        /* It must not come true again: neither with the file's new size, nor when its name comes back after a power
+         * loss. */
+        status = commit_settle(self);
+    }
+    if (is_ours && self->trims && self->map.fault.cause == ND_NO_FAULT && status == 0 &&
+        ftruncate(self->map.fd, end_of_file(self)) < 0) {
         status = errno;
     }
     if (self->journal >= 0) {
-        if (is_ours && !self->journal_is_needed) {
-            /* It must not come true again when its name comes back after a power loss. */
-            if (self->journal_is_revoked && fdatasync(self->journal) < 0 && status == 0) {
-                status = errno;
-            }
+        if (is_ours && !self->journal_is_needed && status == 0) {
             remove_journal(self);
         }
         close(self->journal);

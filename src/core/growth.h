@@ -19,6 +19,7 @@ PyObject *growth_has_news(PyObject *mapping, PyObject *ignored);
 /* Attributes of Mapping. */
 PyObject *growth_get_is_fortran(PyObject *mapping, void *closure);
 PyObject *growth_get_is_owned(PyObject *mapping, void *closure);
+PyObject *growth_get_most_nbytes(PyObject *mapping, void *closure);
 PyObject *growth_get_followed_by(PyObject *mapping, void *closure);
 
 /* Methods of ArrayBase. */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -114,6 +115,24 @@ nd_journal_write(int fd, uint64_t sequence, const nd_target *target, const nd_ch
     }
     free(head);
     return status != 0 ? status : fdatasync(fd) < 0 ? errno : 0;
+}
+
+int
+nd_journal_sync_beside(const char *path)
+{
+    static const char suffix[] = ".ndfile-journal";
+    char name[PATH_MAX + sizeof suffix];
+    if (path == NULL || realpath(path, name) == NULL) {
+        return 0; /* a file without a name has no journal */
+    }
+    memcpy(name + strlen(name), suffix, sizeof suffix);
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) {
+        return 0;
+    }
+    int status = fdatasync(fd) < 0 ? errno : 0;
+    close(fd);
+    return status;
 }
 
 int

@@ -30,6 +30,10 @@ int nd_identify(int file, nd_target *target);
 /* Write a complete journal over whatever is in `fd`, and wait until the disk has it. */
 int nd_journal_write(int fd, uint64_t sequence, const nd_target *target, const nd_change *changes, size_t count);
 
+/* Let the disk have what was done last to the journal of the file at `path`, if there is one. Another opening may have
+ * committed, and its journal would undo what is flushed after that. */
+int nd_journal_sync_beside(const char *path);
+
 /* Make the journal incomplete, in memory. */
 int nd_journal_revoke(int fd);
 

@@ -136,20 +136,28 @@ nd_close_file(nd_mapping *mapping, bool forget)
 /* Address space to grow into. It costs no memory, but there is an end to it, and it is not ours alone: what is reserved
  * stays below a quarter of what 47 bits give, or of the process's limit, and each mapping takes a small part of the rest.
  * One that gets none works, and can grow when it is opened again. */
-static const size_t LEAST_GROWTH = (size_t)64 << 30, MOST_RESERVED = (size_t)32 << 40;
+static const size_t MOST_RESERVED = (size_t)32 << 40;
 enum { TIMES_LARGER = 8, PART_OF_REST = 16 };
 static _Atomic size_t reserved;
 
 static size_t
-room_to_grow(size_t nbytes)
+most_to_reserve(void)
 {
-    struct rlimit limit;
-    size_t most = MOST_RESERVED;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur / 4 < most) {
-        most = limit.rlim_cur / 4;
+    static _Atomic size_t most; /* a limit that is lowered later makes mmap() fail, which is seen to */
+    if (most == 0) {
+        struct rlimit limit;
+        bool is_limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur / 4 < MOST_RESERVED;
+        most = is_limited ? limit.rlim_cur / 4 + 1 : MOST_RESERVED;
     }
-    size_t taken = reserved, rest = most > taken ? (most - taken) / PART_OF_REST : 0;
-    size_t wanted = nbytes > LEAST_GROWTH / TIMES_LARGER ? nbytes * TIMES_LARGER : LEAST_GROWTH;
+    return most;
+}
+
+static size_t
+room_to_grow(size_t nbytes, size_t room)
+{
+    size_t most = most_to_reserve(), taken = reserved;
+    size_t rest = most > taken ? (most - taken) / PART_OF_REST : 0;
+    size_t wanted = nbytes > room / TIMES_LARGER ? nbytes * TIMES_LARGER : room;
     wanted = wanted < rest ? wanted : rest;
     return wanted / nd_page_size() * nd_page_size();
 }
@@ -179,7 +187,7 @@ lead_of(int64_t offset)
 
 int
 nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access, const char *path, bool keep_fd,
-       nd_growth growth)
+       size_t room)
 {
     size_t lead = lead_of(offset);
     size_t range_size = range_size_for(lead, nbytes);
@@ -194,7 +202,7 @@ nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access acc
     if (path != NULL && own_path == NULL) {
         return ENOMEM;
     }
-    bool can_grow = growth == ND_GROWABLE && S_ISREG(status.st_mode);
+    bool can_grow = room > 0 && S_ISREG(status.st_mode);
     size_t needed = range_size;
     char *range;
     if (nbytes == 0 && !can_grow) {
@@ -202,7 +210,7 @@ nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access acc
         range = mmap(NULL, range_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     }
     else {
-        range = map_range(fd, offset - (int64_t)lead, needed, access, can_grow ? room_to_grow(nbytes) : 0, &range_size);
+        range = map_range(fd, offset - (int64_t)lead, needed, access, can_grow ? room_to_grow(nbytes, room) : 0, &range_size);
     }
     if (range == MAP_FAILED) {
         int failure = errno;

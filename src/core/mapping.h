@@ -105,13 +105,13 @@ int nd_open(const char *path, int flags, nd_opened *opened);
  * EOPNOTSUPP where the file system cannot. A failure may leave the file grown: the caller undoes that. */
 int nd_allocate(int fd, int64_t from, int64_t nbytes, bool keep_size);
 
-/* Whether the mapping may grow. */
-typedef enum { ND_FIXED, ND_GROWABLE } nd_growth;
-
 /* Map `nbytes` of `fd` from `offset`; may reach past the file's end. On success the mapping takes the descriptor over:
- * it keeps it to write, or if told to, and closes it otherwise. On failure it stays the caller's. Copies `path`. */
+ * it keeps it to write, or if told to, and closes it otherwise. On failure it stays the caller's. Copies `path`.
+ *
+ * It can grow by `room` bytes, or by several times its size if that is more, as far as there is address space; with 0 not
+ * at all. */
 int nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access, const char *path,
-           bool keep_fd, nd_growth growth);
+           bool keep_fd, size_t room);
 
 /* One past the last page that holds bytes of the mapping. */
 char *nd_used_end(const nd_mapping *mapping);

@@ -82,12 +82,12 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Py_ssize_t nbytes = PyLong_AsSsize_t(PyTuple_GET_ITEM(args, 2));
     PyObject *mode = PyTuple_GET_ITEM(args, 3), *filename = PyTuple_GET_ITEM(args, 4);
     int keep_fd = count >= 6 ? PyObject_IsTrue(PyTuple_GET_ITEM(args, 5)) : 0;
-    int can_grow = count == 7 ? PyObject_IsTrue(PyTuple_GET_ITEM(args, 6)) : 1;
+    Py_ssize_t room = count == 7 ? PyLong_AsSsize_t(PyTuple_GET_ITEM(args, 6)) : 0;
     nd_access access;
     if (PyErr_Occurred() || access_of(PyUnicode_AsUTF8(mode), &access) < 0 || fault_guard_ready() < 0) {
         return NULL;
     }
-    if (offset < 0 || nbytes < 0 || offset > INT64_MAX - nbytes) {
+    if (offset < 0 || nbytes < 0 || room < 0 || offset > INT64_MAX - nbytes) {
         PyErr_Format(PyExc_ValueError, "offset %lld and nbytes %zd must not be negative, nor their sum pass 2**63 - 1",
                      offset, nbytes);
         return NULL;
@@ -105,9 +105,9 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->filename = Py_NewRef(filename);
     self->mode = Py_NewRef(mode);
     self->journal = -1;
-    nd_growth growth = can_grow && access != ND_COPY ? ND_GROWABLE : ND_FIXED;
     int status = nd_map(&self->map, (int)fd, offset, (size_t)nbytes, access,
-                        path == NULL ? NULL : PyBytes_AS_STRING(path), keep_fd, growth);
+                        path == NULL ? NULL : PyBytes_AS_STRING(path), keep_fd,
+                        access == ND_COPY ? 0 : (size_t)room);
     Py_XDECREF(path);
     if (status != 0) {
         mapping_raise_errno(self, status);
@@ -464,6 +464,7 @@ static PyMethodDef mapping_methods[] = {
     {"keep_journal", commit_keep_journal, METH_VARARGS, commit_keep_journal_doc},
     {"begin_block", commit_begin, METH_O, commit_begin_doc},
     {"commit_block", commit_end, METH_NOARGS, commit_end_doc},
+    {"settle_journal", commit_settle_method, METH_NOARGS, commit_settle_doc},
     {"roll_back_block", commit_roll_back, METH_NOARGS, commit_roll_back_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -475,6 +476,7 @@ static PyGetSetDef mapping_getset[] = {
     {"closed", mapping_get_closed, NULL, PyDoc_STR("True after close()."), NULL},
     {"is_fortran", growth_get_is_fortran, NULL, PyDoc_STR("True if the last axis of the array grows."), NULL},
     {"is_owned", growth_get_is_owned, NULL, PyDoc_STR("True if this process is the file's writer."), NULL},
+    {"most_nbytes", growth_get_most_nbytes, NULL, PyDoc_STR("Bytes that it can have where it is."), NULL},
     {"followed_by", growth_get_followed_by, NULL,
      PyDoc_STR("Bytes that the file had behind the mapping, when it was mapped; negative where it was shorter."), NULL},
     {"in_block", commit_get_in_block, NULL, PyDoc_STR("True while an atomic block is open."), NULL},
@@ -484,10 +486,12 @@ static PyGetSetDef mapping_getset[] = {
 };
 
 PyDoc_STRVAR(mapping_doc,
-             "Mapping(fd, offset, nbytes, mode, filename, keep_fd=False, can_grow=True, /)\n--\n\n"
+             "Mapping(fd, offset, nbytes, mode, filename, keep_fd=False, room=0, /)\n--\n\n"
              "Own `nbytes` of the file behind `fd`, from byte `offset`, as memory.\n\n"
              "Takes `fd` over: modes that write keep it, the others close it at once unless\n"
-             "`keep_fd` is true. If this raises, `fd` is still the caller's.");
+             "`keep_fd` is true. If this raises, `fd` is still the caller's.\n\n"
+             "The mapping can grow by `room` bytes, or several times its size, as far as\n"
+             "there is address space.");
 
 static PyType_Slot mapping_slots[] = {
     {Py_tp_doc, (void *)mapping_doc},

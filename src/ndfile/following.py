@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ndfile._core import watch
 from ndfile.errors import ClosedError, FormatError, LayoutError
 from ndfile.formats.raw import is_open_ended
-from ndfile.growth import axis_of, owned_mapping, row_nbytes_of, way_of
+from ndfile.growth import axis_of, check_room, owned_mapping, row_nbytes_of, way_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,7 @@ def refresh(array: ArrayBase[Any, Any]) -> int:
     mapping.note_seen()
     after = _published_rows(array, mapping)
     if after != before:
+        check_room(mapping, after * row_nbytes_of(array), "refresh")
         array._set_rows(after)
         mapping.check()
     return int(after - before)

@@ -34,7 +34,18 @@ if TYPE_CHECKING:
     from ndfile._core import ArrayBase, Mapping
     from ndfile.formats import Format
 
-__all__ = ["Growth", "append", "axis_of", "extend", "owned_mapping", "resize", "row_nbytes_of", "way_of", "writer_of"]
+__all__ = [
+    "Growth",
+    "append",
+    "axis_of",
+    "check_room",
+    "extend",
+    "owned_mapping",
+    "resize",
+    "row_nbytes_of",
+    "way_of",
+    "writer_of",
+]
 
 # How every .npy file begins.
 MAGIC_PREFIX = np.lib.format.MAGIC_PREFIX
@@ -112,9 +123,7 @@ def way_of(mapping: Mapping) -> str | None:
 
 def writer_of(mapping: Mapping, act: str) -> Growth:
     """Make this process the file's writer, unless it is; LockedError where there is another."""
-    if mapping.mode not in ("r+", "w+"):
-        raise LayoutError(f"{act}: the array is of mode {mapping.mode!r}", "Open it with mode='r+'.")
-    mapping.check()
+    _refuse_reader(mapping, act)
     path = str(mapping.filename)
     growth: Growth = mapping.growth or mapping.keep_growth(Growth(way_of(mapping)))
     if not mapping.is_owned:  # before its turn, which nobody would end here
@@ -126,19 +135,31 @@ def writer_of(mapping: Mapping, act: str) -> Growth:
     return growth
 
 
-def _grower_of(array: ArrayBase[Any, Any], act: str) -> tuple[Mapping, Growth]:
-    """The mapping and what is known of growing it, the file being ready for it."""
+def _growable_mapping(array: ArrayBase[Any, Any], act: str) -> Mapping:
+    """The mapping of an array that can grow, as far as that shows without touching the file."""
     mapping = owned_mapping(array, act)
+    _refuse_reader(mapping, act)
     if way_of(mapping) is None:
         raise LayoutError(
             f"{act}: a file of format {mapping.format.name!r} cannot grow in place",
             "Create a .npy or .bin file with ndfile.create, and append to that.",
         )
+    return mapping
+
+
+def _refuse_reader(mapping: Mapping, act: str) -> None:
+    if mapping.mode not in ("r+", "w+"):
+        raise LayoutError(f"{act}: the array is of mode {mapping.mode!r}", "Open it with mode='r+'.")
+    mapping.check()
+
+
+def _grower_of(array: ArrayBase[Any, Any], mapping: Mapping, act: str) -> Growth:
+    """What is known of growing a file that is ready for it, the arguments being checked."""
     growth = writer_of(mapping, act)
     with growth.turn:
         if not growth.is_ready:
             _prepare(array, mapping, growth, act)
-    return mapping, growth
+    return growth
 
 
 def _prepare(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, act: str) -> None:
@@ -217,9 +238,21 @@ def _let_size_count(mapping: Mapping) -> None:
 # ---- Space ----
 
 
+def check_room(mapping: Mapping, nbytes: int, act: str) -> None:
+    """Raise OSError unless the mapping can have so many bytes where it is."""
+    if nbytes > mapping.most_nbytes:
+        raise OSError(
+            errno.ENOMEM,
+            f"{act}: the array is to have {nbytes} bytes, and there is address space for {mapping.most_nbytes} where "
+            "it is. Nothing was changed. Close it and open it again, which sets more aside",
+            str(mapping.filename),
+        )
+
+
 def _cut(mapping: Mapping, growth: Growth) -> None:
     """Let the file end with the array, so that zeros follow when it grows again."""
     end = mapping.offset + len(mapping)
+    mapping.settle_journal()
     os.ftruncate(mapping.fileno(), max(end, 1))  # an empty file could not be mapped
     growth.room_end = end
     growth.stale_nbytes = len(mapping)
@@ -241,6 +274,7 @@ def _make_room(mapping: Mapping, growth: Growth, end: int) -> None:
 def _reserve(mapping: Mapping, growth: Growth, end: int) -> None:
     fd = mapping.fileno()
     before = os.fstat(fd)
+    mapping.settle_journal()
     if growth.way == "header":
         reserve(fd, before, end, str(mapping.filename), sparse=None)
         # A number of rows may reach the disk by itself at any time: the size that goes with it must be there.
@@ -275,18 +309,20 @@ def _changing(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth) -> I
 
 def append(array: ArrayBase[Any, Any], rows: Any, sync: bool) -> None:
     """See `ndfile.memmap.append`."""
-    mapping, growth = _grower_of(array, "append")
+    mapping = _growable_mapping(array, "append")
     values = _rows_for(array, rows)
+    check_room(mapping, len(mapping) + values.size * array.dtype.itemsize, "append")
+    growth = _grower_of(array, mapping, "append")
     with _changing(array, mapping, growth):
         axis = axis_of(array)
         start = len(mapping)
-        end = start + values.nbytes
+        end = start + values.size * array.dtype.itemsize
         _make_room(mapping, growth, mapping.offset + end)
         growth.stale_nbytes = max(growth.stale_nbytes, end)
         for piece in _pieces(values, array.dtype, axis):
             mapping.write(piece, start)
             start += len(piece)
-        if sync:
+        if sync and growth.way == "header":  # by the size, rows and number are one
             mapping.sync_data()
         array._set_rows(array.shape[axis] + values.shape[axis], True)
         if sync:
@@ -295,7 +331,7 @@ def append(array: ArrayBase[Any, Any], rows: Any, sync: bool) -> None:
 
 def extend(array: ArrayBase[Any, Any], iterable: Iterable[Any], sync: bool) -> None:
     """See `ndfile.memmap.extend`."""
-    mapping, growth = _grower_of(array, "extend")
+    mapping = _growable_mapping(array, "extend")
     axis = axis_of(array)
     batch: list[np.ndarray] = []
     nbytes = 0
@@ -308,20 +344,21 @@ def extend(array: ArrayBase[Any, Any], iterable: Iterable[Any], sync: bool) -> N
     if batch:
         append(array, np.concatenate(batch, axis), False)
     if sync:
-        with growth.turn:
-            mapping.sync_data()
+        mapping.sync_data()
 
 
 def resize(array: ArrayBase[Any, Any], shape: Any) -> None:
     """See `ndfile.memmap.resize`."""
-    mapping, growth = _grower_of(array, "resize")
+    mapping = _growable_mapping(array, "resize")
     rows = _wanted_rows(array, shape)
     row_nbytes = row_nbytes_of(array)
     if mapping.offset + rows * row_nbytes > LIMIT:
         raise LayoutError(f"resize: {rows} rows of {row_nbytes} bytes are more than a file can have", "Use fewer rows.")
+    after = rows * row_nbytes
+    check_room(mapping, after, "resize")
+    growth = _grower_of(array, mapping, "resize")
     with _changing(array, mapping, growth):
         before = len(mapping)
-        after = rows * row_nbytes
         if after > before:
             _grow(mapping, growth, after)
             array._set_rows(rows, True)

@@ -10,7 +10,7 @@ from ndfile import formats
 from ndfile.archive import Archive
 from ndfile.array import array_over
 from ndfile.errors import FormatError, LayoutError, MemberError
-from ndfile.files.file import MODES, TRIES, File, refused_mode
+from ndfile.files.file import LARGE_ROOM_NBYTES, MODES, TRIES, File, refused_mode
 
 if TYPE_CHECKING:
     from ndfile.formats import Contents, Format, Member, Source
@@ -112,14 +112,14 @@ def open(
             if short == "r+":
                 for member in contents.members.values():
                     _refuse_writing(source, member)
-            whole = file.map_inside(0, file.size)
+            whole = file.map_inside(0, file.size, 0)
             whole.format = found
             return Archive(whole, source, contents, found.name)
         member = chosen(contents, file.name, key)
         layout = member.layout(source)
         if short == "r+":
             _refuse_writing(source, member)
-        mapping = file.map_inside(layout.offset, layout.nbytes)
+        mapping = file.map_inside(layout.offset, layout.nbytes, LARGE_ROOM_NBYTES if found.grows else 0)
         mapping.format = None if "dtype" in hints else found
     finally:
         file.abandon()

@@ -18,7 +18,7 @@ from ndfile import formats
 from ndfile._core import Mapping as FileMapping
 from ndfile.array import array_over
 from ndfile.errors import LayoutError
-from ndfile.files.file import absolute_name, map_beside
+from ndfile.files.file import LARGE_ROOM_NBYTES, absolute_name, map_beside
 from ndfile.files.publication import publish, written_back
 from ndfile.files.space import reserve
 from ndfile.formats import Format
@@ -142,7 +142,8 @@ def make(
     def write(fd: int, name: str) -> FileMapping:
         _reserve(fd, plan, name, sparse)
         kind.write(fd, {ONLY: stream}, metadata)
-        return map_beside(fd, offset, member.nbytes, "r+", absolute_name(path))
+        room = LARGE_ROOM_NBYTES if kind.grows else 0
+        return map_beside(fd, offset, member.nbytes, "r+", absolute_name(path), room)
 
     mapping = _publish(path, kind, plan, write, overwrite=overwrite)
     mapping.format = kind

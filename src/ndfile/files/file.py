@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     import pathlib
 
 __all__ = [
+    "LARGE_ROOM_NBYTES",
     "MODES",
     "PLAIN",
+    "ROOM_NBYTES",
     "TRIES",
     "File",
     "Options",
@@ -52,6 +54,11 @@ FLAGS = {
     "r+": os.O_RDWR | _COMMON,
     "w+": os.O_RDWR | _COMMON,
 }
+
+# Address space for a mapping to grow into. It costs no memory, but some of the time that opening takes; what is opened
+# as an array of a format that grows gets more.
+ROOM_NBYTES = {"r": 1 << 30, "c": 0, "r+": 16 << 30, "w+": 16 << 30}
+LARGE_ROOM_NBYTES = 128 << 30
 
 # How often a path may come to name another file between two looks at it. Somebody else's replacement costs one of them.
 TRIES = 1000
@@ -137,16 +144,19 @@ class File:
             return self._grow(offset, nbytes)
         if self.options is not PLAIN:
             return self.map_inside(offset, nbytes)
-        mapping = Mapping(self.fd, offset, nbytes, mode, self.name)  # as map_inside does, without the call
+        mapping = Mapping(self.fd, offset, nbytes, mode, self.name, False, ROOM_NBYTES[mode])  # as map_inside does
         self.fd = -1
         return mapping
 
-    def map_inside(self, offset: int, nbytes: int) -> Mapping:
-        """Map bytes that the file has; it never grows, nor is it replaced."""
-        if self.options.lock is None:
-            mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name)
-        else:  # it lives as long as the descriptor, which modes that only read would close
-            mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name, True)
+    def map_inside(self, offset: int, nbytes: int, room: int | None = None) -> Mapping:
+        """Map bytes that the file has; it never grows by that, nor is it replaced.
+
+        `room`: bytes that the mapping can grow by, if not the usual number.
+        """
+        # A lock lives as long as the descriptor, which modes that only read would close.
+        keeps = self.options.lock is not None
+        room = ROOM_NBYTES[self.mode] if room is None else room
+        mapping = Mapping(self.fd, offset, nbytes, self.mode, self.name, keeps, room)
         self.fd = -1
         return mapping
 
@@ -247,11 +257,11 @@ class File:
             raise OSError(errno.ENOSPC, text, self.name)
 
 
-def map_beside(fd: int, offset: int, nbytes: int, mode: str, name: Any) -> Mapping:
+def map_beside(fd: int, offset: int, nbytes: int, mode: str, name: Any, room: int = 0) -> Mapping:
     """Map bytes of an open file whose descriptor stays the caller's."""
     own = os.dup(fd)
     try:
-        return Mapping(own, offset, nbytes, mode, name)
+        return Mapping(own, offset, nbytes, mode, name, False, room)
     except BaseException:
         os.close(own)
         raise

@@ -20,7 +20,7 @@ from ndfile.stream import write_all
 if TYPE_CHECKING:
     from ndfile._core import Mapping
 
-__all__ = ["SUFFIX", "drop", "is_pending", "journal_path", "make", "recover", "settle"]
+__all__ = ["SUFFIX", "drop", "is_pending", "journal_path", "make", "recover", "settle", "settle_before_replacing"]
 
 SUFFIX = ".ndfile-journal"
 
@@ -54,6 +54,18 @@ def make(mapping: Mapping) -> None:
         os.close(fd)
         os.unlink(path)
         raise
+
+
+def settle_before_replacing(path: Any) -> None:
+    """Let the disk know which commits are over: a journal that is complete there would bar the file that comes next."""
+    try:
+        fd = _open(path)
+    except OSError:
+        return
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
 
 
 def drop(path: Any) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 
 from ndfile._core import Mapping
 from ndfile.errors import TruncationWarning
-from ndfile.files import locks
-from ndfile.files.file import PLAIN, TRIES, File, Options, end_of
-from ndfile.files.journal import drop as drop_journal
+from ndfile.files import journal, locks
+from ndfile.files.file import PLAIN, ROOM_NBYTES, TRIES, File, Options, end_of
 from ndfile.files.replacement import CANNOT_REPLACE, Draft, Place
 from ndfile.files.space import reserve, restore
 
@@ -83,13 +82,14 @@ class NewFile(File):
                 locks.take(draft.fd, self.options.lock, time.monotonic(), self.path)
             empty = os.fstat(draft.fd)
             reserve(draft.fd, empty, end_of(offset, nbytes), self.path, sparse=self.options.sparse, left=left)
-            mapping = Mapping(draft.fd, offset, nbytes, self.mode, self.name)  # writes, so it keeps the descriptor
+            mapping = Mapping(draft.fd, offset, nbytes, self.mode, self.name, True, ROOM_NBYTES[self.mode])
             draft.fd = -1
             if is_first:
                 draft.add()
             else:
+                journal.settle_before_replacing(self._place.path)
                 draft.replace()
-                drop_journal(self._place.path)
+                journal.drop(self._place.path)
         except BaseException:
             draft.discard()
             raise

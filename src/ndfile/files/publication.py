@@ -9,7 +9,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ndfile.files.journal import drop as drop_journal
+from ndfile.files import journal
 from ndfile.files.replacement import Draft, Place
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ def publish(
             if before is not None:
                 before(draft.fd)
             if overwrite:
+                journal.settle_before_replacing(place.path)
                 draft.replace()
-                drop_journal(place.path)
+                journal.drop(place.path)
             else:
                 draft.add()
         except BaseException:
