@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import digests
 import drop_in
 import formats
+import growth
 import guard
 import machine
 import opening
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from case import Result
 
-FAMILIES = (drop_in, opening, scan, guard, formats, digests)
+FAMILIES = (drop_in, opening, scan, guard, formats, digests, growth)
 
 
 def measure(family: ModuleType, folder: str, arguments: argparse.Namespace) -> list[Result]:

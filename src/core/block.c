@@ -114,8 +114,10 @@ free_block(nd_mapping *mapping)
     mapping->block = NULL;
     mapping->file_nbytes = mapping->nbytes;
     nd_guard_unlock();
-    pthread_cond_destroy(&block->ended);
-    pthread_mutex_destroy(&block->mutex);
+    if (block->owner == getpid()) { /* in a fork it would wait for a watcher that is not there */
+        pthread_cond_destroy(&block->ended);
+        pthread_mutex_destroy(&block->mutex);
+    }
     close(block->page_map);
     free(block);
 }
@@ -220,7 +222,23 @@ map_shared(nd_mapping *mapping)
     return nd_map_again(mapping, mapping->fd, mapping->range, mapping->range + mapping->range_size);
 }
 
-/* The copies as changes to the file, as far as it is to reach. */
+/* Note a change, as far as the file is to reach. */
+static void
+note(nd_change *list, size_t *count, const nd_mapping *mapping, const char *from, const char *to, int64_t size)
+{
+    int64_t offset = nd_file_offset(mapping, from);
+    size_t nbytes = (size_t)(to - from);
+    if (to <= from || offset >= size) {
+        return;
+    }
+    if (nbytes > (uint64_t)(size - offset)) {
+        nbytes = (size_t)(size - offset);
+    }
+    list[(*count)++] = (nd_change){.offset = offset, .nbytes = nbytes, .bytes = from};
+}
+
+/* The copies as changes to the file. What stands before the data comes last: a header says how many rows there are, and
+ * whoever looks meanwhile is to find them. */
 static int
 find_changes(nd_mapping *mapping, int64_t size, nd_change **changes, size_t *count)
 {
@@ -231,21 +249,21 @@ find_changes(nd_mapping *mapping, int64_t size, nd_change **changes, size_t *cou
         block->is_too_large = true;
         status = ENOMEM;
     }
-    nd_change *list = status == 0 ? malloc((changed.count + 1) * sizeof *list) : NULL;
+    nd_change *list = status == 0 ? malloc((2 * changed.count + 1) * sizeof *list) : NULL;
     if (status == 0 && list == NULL) {
         status = ENOMEM;
     }
     *count = 0;
-    for (size_t i = 0; i < changed.count && status == 0; i++) {
-        int64_t offset = nd_file_offset(mapping, changed.spans[i].from);
-        size_t nbytes = (size_t)(changed.spans[i].to - changed.spans[i].from);
-        if (offset >= size) {
-            break;
+    for (int is_head = 0; is_head < 2 && status == 0; is_head++) {
+        for (size_t i = 0; i < changed.count; i++) {
+            const char *from = changed.spans[i].from, *to = changed.spans[i].to, *data = mapping->data;
+            if (is_head) {
+                note(list, count, mapping, from, to < data ? to : data, size);
+            }
+            else {
+                note(list, count, mapping, from > data ? from : data, to, size);
+            }
         }
-        if (nbytes > (uint64_t)(size - offset)) {
-            nbytes = (size_t)(size - offset);
-        }
-        list[(*count)++] = (nd_change){.offset = offset, .nbytes = nbytes, .bytes = changed.spans[i].from};
     }
     free(changed.spans);
     *changes = list;

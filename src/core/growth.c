@@ -23,7 +23,7 @@ enum { WORD = sizeof(uint64_t), MOST_DIGITS = 32 };
  * store into an aligned word. Where more digits than that change, once in 10^8 rows, it is a single pwrite, which only a
  * reader in the same instant could find half done. */
 static int
-publish(MappingObject *self, npy_intp rows)
+publish(MappingObject *self, npy_intp rows, bool wakes)
 {
     const appending *append = &self->append;
     if (append->count_at == 0) {
@@ -47,8 +47,10 @@ publish(MappingObject *self, npy_intp rows)
     memcpy(&word, text + length - WORD, WORD);
     /* SAFE: aligned, as let_append has checked; the head of the file is mapped for writing. */
     atomic_store((_Atomic uint64_t *)(void *)(place + length - WORD), word);
-    /* The same once more: a store wakes nobody who watches the file. */
-    (void)!pwrite(self->map.fd, &word, WORD, (off_t)(append->count_at - WORD));
+    if (wakes) {
+        /* The same once more: a store wakes nobody who watches the file. */
+        (void)!pwrite(self->map.fd, &word, WORD, (off_t)(append->count_at - WORD));
+    }
     return 0;
 }
 
@@ -146,7 +148,8 @@ growth_append(PyObject *object, PyObject *given)
     if (status != 0) {
         Py_RETURN_FALSE; /* the long way finds the same, and cleans up */
     }
-    status = publish(self, before + count);
+    /* Who was woken by the rows takes longer to look than this. */
+    status = publish(self, before + count, false);
     if (status != 0) {
         set_rows(object, self, before);
         mapping_raise_errno(self, status);
@@ -179,7 +182,7 @@ growth_set_rows(PyObject *object, PyObject *args)
     npy_intp before = PyArray_DIM((PyArrayObject *)object, growing_axis(self, (PyArrayObject *)object));
     int status = set_rows(object, self, rows);
     if (status == 0 && is_published) {
-        status = publish(self, rows);
+        status = publish(self, rows, true);
         if (status != 0) {
             set_rows(object, self, before);
         }
@@ -441,14 +444,6 @@ remove_journal(const MappingObject *self)
     }
 }
 
-/* What the file is to end with: an empty one could not be mapped. */
-static int64_t
-end_of_file(const MappingObject *self)
-{
-    int64_t end = self->map.offset + (int64_t)self->map.nbytes;
-    return end > 0 ? end : 1;
-}
-
 int
 growth_release(MappingObject *self)
 {
@@ -460,7 +455,7 @@ growth_release(MappingObject *self)
         status = commit_settle(self);
     }
     if (is_ours && self->trims && self->map.fault.cause == ND_NO_FAULT && status == 0 &&
-        ftruncate(self->map.fd, end_of_file(self)) < 0) {
+        ftruncate(self->map.fd, self->map.offset + (int64_t)self->map.nbytes) < 0) {
         status = errno;
     }
     if (self->journal >= 0) {

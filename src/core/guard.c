@@ -94,6 +94,11 @@ nd_guard_resize(nd_mapping *mapping, size_t nbytes)
         return ENOMEM;
     }
     nd_guard_lock();
+    /* A file that was cut where its writer has made the array shorter has lost nothing. */
+    if (nbytes < mapping->nbytes && mapping->fault.cause == ND_TRUNCATED &&
+        mapping->fault.offset >= mapping->offset + (int64_t)nbytes) {
+        mapping->fault = (nd_damage){.cause = ND_NO_FAULT};
+    }
     int status = nbytes > mapping->nbytes && mapping->fault.cause == ND_NO_FAULT ? nd_lost_regain(mapping) : 0;
     if (status == 0) {
         mapping->nbytes = nbytes;

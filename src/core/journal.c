@@ -298,7 +298,13 @@ int
 nd_journal_replay(int journal, int file)
 {
     contents found;
+    int64_t size;
     int status = read_head(journal, &found);
+    status = status != 0 ? status : nd_regular_size(file, &size);
+    /* First, for a size that the file system does not take is to be told before anything has changed. */
+    if (status == 0 && size < found.target.size_after && ftruncate(file, found.target.size_after) < 0) {
+        status = errno;
+    }
     if (status == 0) {
         status = walk(journal, file, &found);
     }

@@ -28,6 +28,15 @@ call(PyObject **method, const char *name, PyObject *self, PyObject *const *args,
     return result;
 }
 
+static PyObject *
+unless_lost(PyObject *self, PyObject *result)
+{
+    if (view_may_have_lost(self, view_mapping(self)) && view_refuse_lost(self, "read") < 0) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
 /* What is made from a plain array is plain. */
 static PyObject *
 call_taking(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -43,16 +52,9 @@ call_taking(PyObject **method, const char *name, PyObject *self, PyObject *const
         Py_SETREF(result, Py_NewRef(self));
     }
     Py_XDECREF(plain);
-    return fault_checked(result);
-}
-
-static PyObject *
-unless_lost(PyObject *self, PyObject *result)
-{
-    if (view_may_have_lost(self, view_mapping(self)) && view_refuse_lost(self, "read") < 0) {
-        Py_CLEAR(result);
-    }
-    return result;
+    MappingObject *mapping = view_mapping(self);
+    bool is_shrunk = mapping != NULL && mapping->shrunk; /* then items may be behind the end without a fault */
+    return is_shrunk ? unless_lost(self, result) : fault_checked(result);
 }
 
 static PyObject *

@@ -6,6 +6,7 @@
 #include "fault_error.h"
 
 #include <sys/inotify.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 PyDoc_STRVAR(core_doc, "What only C can do for ndfile: own mappings, and be the array type over them.");
@@ -93,6 +94,24 @@ core_allocate(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(file_system_type_doc,
+             "file_system_type(fd, /)\n--\n\n"
+             "The magic number of the file system that the open file is on, as statfs(2) has it.");
+
+static PyObject *
+core_file_system_type(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    int fd = PyObject_AsFileDescriptor(argument);
+    struct statfs system;
+    if (fd < 0) {
+        return NULL;
+    }
+    if (fstatfs(fd, &system) < 0) {
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyLong_FromUnsignedLong((unsigned long)system.f_type);
+}
+
 PyDoc_STRVAR(watch_doc,
              "watch(path, /)\n--\n\n"
              "An inotify descriptor that becomes readable when the file at `path` is written to, cut, moved or removed.");
@@ -129,6 +148,7 @@ PyDoc_STRVAR(take_fault_doc,
 static PyMethodDef core_methods[] = {
     {"allocate", core_allocate, METH_VARARGS, allocate_doc},
     {"guard", fault_guard, METH_VARARGS, guard_doc},
+    {"file_system_type", core_file_system_type, METH_O, file_system_type_doc},
     {"look_at_journal", commit_look, METH_VARARGS, commit_look_doc},
     {"replay_journal", commit_replay, METH_VARARGS, commit_replay_doc},
     {"watch", core_watch, METH_O, watch_doc},

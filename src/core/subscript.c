@@ -156,14 +156,51 @@ item_address(PyArrayObject *self, PyObject *index)
     return address;
 }
 
-/* Where a mapping was made shorter, the rest of its last page reads as zeros, without a fault. */
-static bool
-is_behind_end(PyObject *array, PyObject *index, const MappingObject *mapping)
+/* ---- Arrays that reach behind the end of a mapping which was made shorter ---- */
+
+/* The index with an ellipsis, by which NumPy gives a view of a single item too. */
+static PyObject *
+viewing_index(PyObject *index)
 {
-    char *item = mapping != NULL && mapping->shrunk ? item_address((PyArrayObject *)array, index) : NULL;
-    return item != NULL &&
-           item + PyArray_ITEMSIZE((PyArrayObject *)array) > mapping->map.data + mapping->map.nbytes;
+    if (index == Py_Ellipsis) {
+        return Py_NewRef(index);
+    }
+    if (!PyTuple_Check(index)) {
+        return PyTuple_Pack(2, index, Py_Ellipsis);
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(index); i++) {
+        if (PyTuple_GET_ITEM(index, i) == Py_Ellipsis) {
+            return Py_NewRef(index);
+        }
+    }
+    PyObject *ellipsis = PyTuple_Pack(1, Py_Ellipsis);
+    PyObject *longer = ellipsis == NULL ? NULL : PySequence_Concat(index, ellipsis);
+    Py_XDECREF(ellipsis);
+    return longer;
 }
+
+/* Raise if items of array[index] are behind the end: the rest of the last page reads as zeros, without a fault. Where the
+ * index copies, it is not told which items those are. Returns 0 or -1. */
+static int
+refuse_behind_end(PyObject *array, PyObject *index, MappingObject *mapping, const char *act)
+{
+    if (mapping == NULL || !mapping->shrunk || !view_has_lost_items(array, mapping)) {
+        return 0;
+    }
+    PyObject *viewing = viewing_index(index);
+    PyObject *items = viewing == NULL ? NULL : PyArray_Type.tp_as_mapping->mp_subscript(array, viewing);
+    Py_XDECREF(viewing);
+    if (items == NULL) {
+        PyErr_Clear(); /* the operation says it better */
+        return 0;
+    }
+    bool is_view = PyArray_Check(items) && view_mapping(items) == mapping;
+    bool is_behind = !is_view || view_has_lost_items(items, mapping);
+    Py_DECREF(items);
+    return is_behind ? fault_raise(mapping, act) : 0;
+}
+
+/* ---- The slots ---- */
 
 PyObject *
 subscript_get(PyObject *self, PyObject *index)
@@ -182,11 +219,13 @@ subscript_get(PyObject *self, PyObject *index)
             return row;
         }
     }
-    if (__builtin_expect(is_behind_end(self, index, entered.mapping), 0)) {
-        fault_raise(entered.mapping, "read");
-        return NULL;
+    PyObject *result = view_plain_unless_view(PyArray_Type.tp_as_mapping->mp_subscript(self, index));
+    bool is_shrunk = entered.mapping != NULL && entered.mapping->shrunk;
+    if (__builtin_expect(is_shrunk, 0) && result != NULL && !(PyArray_Check(result) && view_mapping(result) != NULL) &&
+        refuse_behind_end(self, index, entered.mapping, "read") < 0) {
+        Py_CLEAR(result);
     }
-    return left(self, &entered, view_plain_unless_view(PyArray_Type.tp_as_mapping->mp_subscript(self, index)));
+    return left(self, &entered, result);
 }
 
 static int
@@ -208,8 +247,8 @@ subscript_set(PyObject *self, PyObject *index, PyObject *value)
     if (enter(self, "write", &entered) < 0) {
         return -1;
     }
-    if (__builtin_expect(is_behind_end(self, index, entered.mapping), 0)) {
-        return fault_raise(entered.mapping, "write");
+    if (refuse_behind_end(self, index, entered.mapping, "write") < 0) {
+        return -1;
     }
     int status = assign((PyArrayObject *)self, index, value);
     return leave(self, "write", &entered) < 0 ? -1 : status;

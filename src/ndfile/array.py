@@ -334,7 +334,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         Notes
         -----
         Cost: one write for the rows and one for their number, some two microseconds for rows of 1 KiB. Space is made
-        ahead in growing steps, 64 KiB to 256 MiB, and given back when the array is closed.
+        ahead in growing steps, 1 to 256 MiB, and given back when the array is closed.
 
         Platforms: Linux. The file is locked for this opening until it is closed.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ndfile.errors import AtomicLimitError, LayoutError, LockedError
 from ndfile.files import journal
 from ndfile.files.memory import available_nbytes
-from ndfile.growth import Growth, axis_of, writer_of
+from ndfile.growth import Growth, axis_of, catch_up, way_of, writer_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,6 +45,8 @@ class Atomic:
             if not mapping.has_journal:
                 journal.make(mapping)
             self._root = _root_of(self._array)
+            if self._root.ndim and not self._growth.is_ready and way_of(mapping) is not None:
+                catch_up(self._root, mapping)
             self._rows = self._root.shape[axis_of(self._root)] if self._root.ndim else 0
             mapping.let_append(0, 0, 0, 0)  # the short way knows nothing of blocks that are full
             mapping.begin_block(available_nbytes() // 2 if self._limit is None else self._limit)

@@ -154,6 +154,8 @@ def info(path: str | bytes | os.PathLike[Any], *, format: str | None = None, **h
 def _pending(file: File) -> tuple[str, ...]:
     try:
         is_pending = journal.is_pending(file.fd, file.name)
+    except PermissionError:  # nobody can tell
+        return ()
     except NeedsRecoveryError:
         return ("beside it is the journal of another file; see ndfile.recover",)
     return ("a commit to it was interrupted; complete it with ndfile.recover",) if is_pending else ()

@@ -18,31 +18,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndfile._core import guard
-from ndfile.errors import LayoutError, LockedError
+from ndfile._core import ArrayBase, guard
+from ndfile.errors import FormatError, LayoutError, LockedError
 from ndfile.files import locks
+from ndfile.files.durable import sync_size
 from ndfile.files.journal import make as make_journal
 from ndfile.files.publication import publish
 from ndfile.files.space import reserve, reserve_behind
-from ndfile.formats.raw import open_ended, sidecar_path
+from ndfile.formats.raw import is_open_ended, open_ended, sidecar_path
 from ndfile.layout import LIMIT
 from ndfile.stream import PIECE_NBYTES, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ndfile._core import ArrayBase, Mapping
+    from ndfile._core import Mapping
     from ndfile.formats import Format
 
 __all__ = [
     "Growth",
     "append",
     "axis_of",
-    "check_room",
+    "catch_up",
     "extend",
     "owned_mapping",
     "resize",
-    "row_nbytes_of",
     "way_of",
     "writer_of",
 ]
@@ -53,8 +53,11 @@ MAGIC_PREFIX = np.lib.format.MAGIC_PREFIX
 # What a disk writes as a whole or not at all.
 SECTOR_NBYTES = 512
 
-# Space that is made ahead: half of what is there, within these bounds.
-LEAST_AHEAD_NBYTES, MOST_AHEAD_NBYTES = 64 << 10, 256 << 20
+# A header that is rewritten while it is read is read again.
+TRIES, PAUSE_S = 100, 0.0005
+
+# Space that is made ahead: as much as is there, within these bounds.
+LEAST_AHEAD_NBYTES, MOST_AHEAD_NBYTES = 1 << 20, 256 << 20
 
 
 class Growth:
@@ -158,8 +161,62 @@ def _grower_of(array: ArrayBase[Any, Any], mapping: Mapping, act: str) -> Growth
     growth = writer_of(mapping, act)
     with growth.turn:
         if not growth.is_ready:
+            catch_up(array, mapping)
             _prepare(array, mapping, growth, act)
     return growth
+
+
+def catch_up(array: ArrayBase[Any, Any], mapping: Mapping) -> int:
+    """Take the number of rows that the file says it has; returns how many are new.
+
+    Also before this process becomes the writer: the one before may have appended since the file was opened here.
+    """
+    before: int = array.shape[axis_of(array)]
+    after = _published_rows(array, mapping)
+    if after != before:
+        check_room(mapping, after * row_nbytes_of(array), "refresh")
+        array._set_rows(after)
+        mapping.check()
+    return after - before
+
+
+def _published_rows(array: ArrayBase[Any, Any], mapping: Mapping) -> int:
+    """How many rows the file says it has."""
+    if way_of(mapping) == "header":
+        return _counted_rows(array, mapping)
+    rows: int = array.shape[axis_of(array)]
+    row_nbytes = row_nbytes_of(array)
+    if row_nbytes == 0 or not _is_told_by_size(mapping, row_nbytes):
+        return rows
+    nbytes = mapping.size() - mapping.offset
+    return 0 if _has_only_its_byte(mapping, nbytes) else max(nbytes, 0) // row_nbytes
+
+
+def _has_only_its_byte(mapping: Mapping, nbytes: int) -> bool:
+    """Whether the file is one of no items: NumPy leaves a byte in it, because an empty file cannot be mapped."""
+    return mapping.format is None and mapping.offset == 0 and len(mapping) == 0 and nbytes == 1
+
+
+def _counted_rows(array: ArrayBase[Any, Any], mapping: Mapping) -> int:
+    for _ in range(TRIES):
+        head = mapping.head()
+        try:
+            rows: int = mapping.format.counter(head, "F" if mapping.is_fortran else "C").rows
+        except SyntaxError:
+            rows = -1
+        except ValueError:  # nobody counts in a header like that
+            rows = array.shape[axis_of(array)]
+        if rows >= 0 and mapping.head() == head:
+            return rows
+        time.sleep(PAUSE_S)
+    raise FormatError(mapping.filename, None, 0, "its header makes no sense any more", "Open the file again.")
+
+
+def _is_told_by_size(mapping: Mapping, row_nbytes: int) -> bool:
+    """Whether what follows in the file are more rows, not something else."""
+    if mapping.format is None:
+        return mapping.followed_by < row_nbytes or _has_only_its_byte(mapping, mapping.followed_by)
+    return is_open_ended(mapping.filename)
 
 
 def _prepare(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, act: str) -> None:
@@ -173,7 +230,7 @@ def _prepare(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, act: 
         row_nbytes = row_nbytes_of(array)
         if row_nbytes == 0:
             raise LayoutError(f"{act}: rows of 0 bytes cannot be counted by the file's size", "Use a .npy file.")
-        if size - end >= row_nbytes:
+        if size - end >= row_nbytes and not _has_only_its_byte(mapping, size):
             raise LayoutError(
                 f"{act}: {size - end} bytes follow the array, and the file's size is to tell how long it is",
                 "Open all of the file, or copy the array into one of its own with ndfile.save.",
@@ -253,7 +310,7 @@ def _cut(mapping: Mapping, growth: Growth) -> None:
     """Let the file end with the array, so that zeros follow when it grows again."""
     end = mapping.offset + len(mapping)
     mapping.settle_journal()
-    os.ftruncate(mapping.fileno(), max(end, 1))  # an empty file could not be mapped
+    os.ftruncate(mapping.fileno(), end)
     growth.room_end = end
     growth.stale_nbytes = len(mapping)
 
@@ -262,7 +319,7 @@ def _make_room(mapping: Mapping, growth: Growth, end: int) -> None:
     """See that the file has space up to byte `end`, and some ahead. OSError, with nothing changed, where it has not."""
     if mapping.in_block or end <= growth.room_end:
         return
-    ahead = min(max(len(mapping) // 2, LEAST_AHEAD_NBYTES), MOST_AHEAD_NBYTES)
+    ahead = min(max(len(mapping), LEAST_AHEAD_NBYTES), MOST_AHEAD_NBYTES)
     try:
         _reserve(mapping, growth, end + ahead)
     except OSError as error:
@@ -278,7 +335,8 @@ def _reserve(mapping: Mapping, growth: Growth, end: int) -> None:
     if growth.way == "header":
         reserve(fd, before, end, str(mapping.filename), sparse=None)
         # A number of rows may reach the disk by itself at any time: the size that goes with it must be there.
-        mapping.sync_data()
+        if not sync_size(fd, str(mapping.filename)):
+            mapping.sync_data()
     else:
         reserve_behind(fd, before, end, str(mapping.filename))
     growth.room_end = end
@@ -331,20 +389,18 @@ def append(array: ArrayBase[Any, Any], rows: Any, sync: bool) -> None:
 
 def extend(array: ArrayBase[Any, Any], iterable: Iterable[Any], sync: bool) -> None:
     """See `ndfile.memmap.extend`."""
-    mapping = _growable_mapping(array, "extend")
+    _growable_mapping(array, "extend")
     axis = axis_of(array)
     batch: list[np.ndarray] = []
     nbytes = 0
     for rows in iterable:
-        batch.append(_rows_for(array, rows))
+        batch.append(_rows_for(array, rows).astype(array.dtype))  # a copy: rows may be somebody's buffer
         nbytes += batch[-1].nbytes
         if nbytes >= PIECE_NBYTES:
-            append(array, np.concatenate(batch, axis), False)
+            append(array, np.concatenate(batch, axis), sync)
             batch, nbytes = [], 0
     if batch:
-        append(array, np.concatenate(batch, axis), False)
-    if sync:
-        mapping.sync_data()
+        append(array, np.concatenate(batch, axis), sync)
 
 
 def resize(array: ArrayBase[Any, Any], shape: Any) -> None:
@@ -445,56 +501,68 @@ def _rows_for(array: ArrayBase[Any, Any], rows: Any) -> np.ndarray:
             f"append: rows of {values.dtype} cannot be cast to the array's {array.dtype} with casting='same_kind'. "
             "Nothing was changed. Convert them with astype first."
         )
-    if np.can_cast(values.dtype, array.dtype, "safe"):
-        return values
-    return _checked_cast(values, array.dtype)
+    if not np.can_cast(values.dtype, array.dtype, "safe") or array.dtype.kind in "mM":  # a finer unit has less room
+        for _ in _pieces(values, array.dtype, axis):
+            pass
+    return values
 
 
 def _as_array(rows: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    if isinstance(rows, ArrayBase):
+        rows.check()
     if isinstance(rows, np.ndarray):
+        if np.ma.is_masked(rows):
+            raise LayoutError("append: the rows have masked items, which a file does not keep", "Append rows.filled().")
         return rows
     values = np.asarray(rows)
     if hasattr(rows, "dtype"):
         return values
-    if dtype.kind in "MmV":
+    if dtype.kind in "MmV" or values.size == 0:
         return np.asarray(rows, dtype)
     if dtype.kind in "SU" and values.dtype.kind in "SU":
-        cast = np.asarray(rows, dtype)
-        return cast if _is_same(values, cast) else values
+        return _cast(values, dtype, "unsafe")  # from str to bytes too
     # Numbers of Python's have no width of their own: those that fit are taken as the file's.
-    is_number = values.dtype.kind in "iuf" and dtype.kind in "iufc"
-    if values.size == 0 or (is_number and (values.dtype.kind in "iu" or dtype.kind in "fc")):
-        with np.errstate(over="raise"):
-            try:
-                return np.asarray(rows, dtype)
-            except FloatingPointError:
-                raise OverflowError(f"append: a value does not fit {dtype}. Nothing was changed.") from None
+    if dtype.kind in "fc" and values.dtype.kind in "iuf":
+        return _cast(values, dtype, "unsafe")
+    if dtype.kind in "iu" and (values.dtype.kind in "iu" or _are_integers(rows)):
+        return np.asarray(rows, dtype)  # OverflowError for one that does not fit
     return values
 
 
-def _checked_cast(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """The rows as the file's dtype; OverflowError where one does not fit."""
-    with np.errstate(over="raise", invalid="raise"):
+def _are_integers(rows: Any) -> bool:
+    """Whether all are integers, which NumPy makes floats or objects of where they are large."""
+    return all(isinstance(value, (int, np.integer)) for value in np.asarray(rows, object).flat)
+
+
+def _cast(values: np.ndarray, dtype: np.dtype[Any], casting: Any = "same_kind") -> np.ndarray:
+    """The values as the file's dtype; OverflowError where one does not fit."""
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="raise", invalid="ignore"):
         try:
-            cast = values.astype(dtype, casting="same_kind")
+            cast = values.astype(dtype, casting=casting)
         except FloatingPointError:
             cast = None
-    if cast is None or (dtype.kind not in "fc" and not _is_same(values, cast)):
+    if cast is None or not _holds(values, cast):
         raise OverflowError(
             f"append: a value of {values.dtype} does not fit the array's {dtype}. Nothing was changed. "
-            "Append what fits, or an array of the right dtype."
+            "Append what fits, or make an array of a dtype that takes it."
         )
     return cast
 
 
-def _is_same(values: np.ndarray, cast: np.ndarray) -> bool:
-    if values.dtype.kind in "mM":  # a coarser unit rounds, which is no overflow
-        return bool(np.array_equal(cast.astype(values.dtype), values, equal_nan=True)) or not _is_finer(values, cast)
-    return bool((cast.astype(values.dtype) == values).all())
-
-
-def _is_finer(values: np.ndarray, cast: np.ndarray) -> bool:
-    return bool(np.can_cast(values.dtype, cast.dtype, "safe"))
+def _holds(values: np.ndarray, cast: np.ndarray) -> bool:
+    """Whether the cast has lost no value. That floats and times are rounded is no loss."""
+    if values.dtype.kind in "iu" and cast.dtype.kind in "iu":
+        info = np.iinfo(cast.dtype)
+        return not values.size or (int(values.min()) >= info.min and int(values.max()) <= info.max)
+    if values.dtype.kind in "mM":
+        back = cast.astype(values.dtype)
+        is_coarser = not np.can_cast(values.dtype, cast.dtype, "safe")
+        return is_coarser or bool(np.array_equal(back, values, equal_nan=True))
+    if values.dtype.kind in "SU":
+        return bool((cast.astype(values.dtype) == values).all())
+    return True
 
 
 def _pieces(values: np.ndarray, dtype: np.dtype[Any], axis: int) -> Iterator[memoryview]:
@@ -505,5 +573,5 @@ def _pieces(values: np.ndarray, dtype: np.dtype[Any], axis: int) -> Iterator[mem
     step = max(PIECE_NBYTES // max(row_nbytes, 1), 1)
     for start in range(0, count if values.nbytes else 0, step):
         some = values[start : start + step] if axis == 0 else values[..., start : start + step]
-        piece = np.asarray(some, dtype, order=order)  # type: ignore[call-overload]
+        piece = np.asarray(_cast(some, dtype), order=order)  # type: ignore[call-overload]
         yield memoryview(piece.reshape(-1, order="A").view(np.uint8))

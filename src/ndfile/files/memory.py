@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 
 __all__ = ["available_nbytes"]
 
 CGROUPS = "/sys/fs/cgroup"
 
 
+# Asking takes longer than a small commit.
+LASTS_S = 1.0
+_known = (0, -math.inf)
+
+
 def available_nbytes() -> int:
-    """Bytes that can be used without anybody's being swapped out or ended, as far as the system tells."""
+    """Bytes that can be used without anybody's being swapped out or ended, as far as the system told lately."""
+    global _known  # a number and its time, replaced together
+    nbytes, asked_s = _known
+    now_s = time.monotonic()
+    if now_s - asked_s > LASTS_S:
+        nbytes = _ask()
+        _known = (nbytes, now_s)
+    return nbytes
+
+
+def _ask() -> int:
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGESIZE")
     with contextlib.suppress(OSError, ValueError), open("/proc/meminfo") as file:
         available = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))

@@ -332,7 +332,8 @@ class Format:
     def counter(self, head: bytes, order: str) -> Counter:
         """Find the number of rows in a header: the first size of order 'C', the last one of 'F'.
 
-        Only for formats that grow by the header. ValueError, with a sentence, for a header without room for it.
+        Only for formats that grow by the header. ValueError, with a sentence, for a header without room for it;
+        SyntaxError for one that makes no sense.
         """
         raise NotImplementedError
 
