@@ -42,7 +42,10 @@ watch(void *argument)
     pthread_mutex_lock(&block->mutex);
     while (!block->is_over && block->state == ND_BLOCK_OPEN) {
         size_t nbytes;
-        int status = nd_count_changed(block->page_map, mapping->range, block->private_end, &nbytes);
+        nd_guard_lock();
+        char *end = block->private_end;
+        nd_guard_unlock();
+        int status = nd_count_changed(block->page_map, mapping->range, end, &nbytes);
         if (status == 0 && nbytes > block->limit) {
             block->is_too_large = true;
             set_state(mapping, ND_BLOCK_FULL);
@@ -215,11 +218,25 @@ nd_block_extend(nd_mapping *mapping, size_t nbytes)
 
 /* ---- Ending ---- */
 
-/* Share the pages with the file again, all of the range. */
+/* Share the pages with the file again, all of the range. If that cannot be, they are lost: private ones would take what
+ * the file never sees. */
 static int
 map_shared(nd_mapping *mapping)
 {
-    return nd_map_again(mapping, mapping->fd, mapping->range, mapping->range + mapping->range_size);
+    char *end = mapping->range + mapping->range_size;
+    int status = nd_map_again(mapping, mapping->fd, mapping->range, end);
+    if (status != 0) {
+        status = nd_map_again(mapping, mapping->fd, mapping->range, end);
+    }
+    if (status != 0) {
+        nd_guard_mark(mapping, ND_READ_FAILED, mapping->offset);
+        nd_guard_lock();
+        if (nd_lost_all(mapping) != 0) {
+            mprotect(mapping->range, (size_t)(mapping->block->private_end - mapping->range), PROT_READ | PROT_WRITE);
+        }
+        nd_guard_unlock();
+    }
+    return status;
 }
 
 /* Note a change, as far as the file is to reach. */
@@ -307,7 +324,9 @@ commit(nd_mapping *mapping, int journal, uint64_t sequence, int64_t size, nd_com
     nd_block *block = mapping->block;
     nd_change *changes = NULL;
     size_t count = 0;
-    int status = find_changes(mapping, size, &changes, &count);
+    int64_t journal_size = 0;
+    int status = nd_regular_size(journal, &journal_size);
+    status = status != 0 ? status : find_changes(mapping, size, &changes, &count);
     if (status == 0 && count == 0 && size == block->file_size) {
         *stage = ND_DONE;
     }
@@ -321,6 +340,7 @@ commit(nd_mapping *mapping, int journal, uint64_t sequence, int64_t size, nd_com
         if (status != 0) {
             /* Whatever of it is on the disk, it must not come true later. */
             nd_journal_revoke(journal);
+            (void)!ftruncate(journal, journal_size); /* the space that it took */
             (void)!fdatasync(journal); /* if this fails too, the next sync of the array tries again */
             trim(mapping, size);
         }

@@ -444,6 +444,15 @@ remove_journal(const MappingObject *self)
     }
 }
 
+/* Where the file is to end. Of bytes without a description one is left, as NumPy does, because nobody could map an empty
+ * file. */
+static int64_t
+end_of_file(const MappingObject *self)
+{
+    int64_t end = self->map.offset + (int64_t)self->map.nbytes;
+    return end == 0 && (self->format == NULL || self->format == Py_None) ? 1 : end;
+}
+
 int
 growth_release(MappingObject *self)
 {
@@ -455,7 +464,7 @@ growth_release(MappingObject *self)
         status = commit_settle(self);
     }
     if (is_ours && self->trims && self->map.fault.cause == ND_NO_FAULT && status == 0 &&
-        ftruncate(self->map.fd, self->map.offset + (int64_t)self->map.nbytes) < 0) {
+        ftruncate(self->map.fd, end_of_file(self)) < 0) {
         status = errno;
     }
     if (self->journal >= 0) {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from ndfile._core import guard
 from ndfile.array import memmap
 from ndfile.errors import (
+    AtomicLimitError,
     ClosedError,
     FaultError,
     FormatError,
@@ -14,6 +15,7 @@ from ndfile.errors import (
     LockedError,
     MemberError,
     NdfileError,
+    NeedsRecoveryError,
     ReadOnlyError,
     SizeError,
     TruncationWarning,
@@ -21,6 +23,7 @@ from ndfile.errors import (
 
 if _TYPE_CHECKING:
     from ndfile.archive import Archive
+    from ndfile.atomic import recover
     from ndfile.description import Info, info
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
     from ndfile.npy_memmap import open_memmap
@@ -29,6 +32,7 @@ if _TYPE_CHECKING:
 
 __all__ = [
     "Archive",
+    "AtomicLimitError",
     "Checksums",
     "ClosedError",
     "FaultError",
@@ -39,6 +43,7 @@ __all__ = [
     "LockedError",
     "MemberError",
     "NdfileError",
+    "NeedsRecoveryError",
     "ReadOnlyError",
     "SizeError",
     "TruncationWarning",
@@ -70,8 +75,8 @@ _LATER = {
     "info": "description",
     "open": "reading",
     "open_memmap": "npy_memmap",
-    "save": "writing",
     "recover": "atomic",
+    "save": "writing",
     "verify": "integrity.digests",
 }
 

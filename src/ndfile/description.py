@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ndfile.dtypes import descr_of
-from ndfile.errors import LayoutError, NeedsRecoveryError
+from ndfile.errors import FormatError, LayoutError, NeedsRecoveryError
 from ndfile.files import journal
 from ndfile.layout import LIMIT
 from ndfile.reading import look
@@ -118,7 +118,8 @@ def info(path: str | bytes | os.PathLike[Any], *, format: str | None = None, **h
     Raises
     ------
     FormatError, LibraryError, LayoutError, OSError
-        As `ndfile.open` does; a member that cannot be mapped is described all the same.
+        As `ndfile.open` does; but an interrupted commit is a note, unless the header is part of it, and a member that
+        cannot be mapped is described all the same.
 
     See Also
     --------
@@ -143,7 +144,11 @@ def info(path: str | bytes | os.PathLike[Any], *, format: str | None = None, **h
     >>> about.shape, about.dtype, about.order, about.offset
     ((1000, 3), dtype('float32'), 'C', 128)
     """
-    file, _, found, contents = look(path, "r", format, hints, settles=False)
+    try:
+        file, _, found, contents = look(path, "r", format, hints, settles=False)
+    except FormatError:
+        look(path, "r", format, hints)[0].abandon()  # NeedsRecoveryError if half a commit is what is wrong with it
+        raise
     try:
         notes = contents.notes + _pending(file)
     finally:

@@ -310,6 +310,8 @@ def _cut(mapping: Mapping, growth: Growth) -> None:
     """Let the file end with the array, so that zeros follow when it grows again."""
     end = mapping.offset + len(mapping)
     mapping.settle_journal()
+    if end == 0 and mapping.format is None:
+        end = 1  # as NumPy leaves a file of no items, because nobody could map an empty one
     os.ftruncate(mapping.fileno(), end)
     growth.room_end = end
     growth.stale_nbytes = len(mapping)
@@ -455,13 +457,11 @@ def _shrink(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, rows: 
     try:
         if growth.way == "header":  # the disk must not have the larger number with the smaller file
             mapping.sync_data()
+        if guard():
+            _cut(mapping, growth)
     except BaseException:
         array._set_rows(before, True)
         raise
-    if guard():
-        _cut(mapping, growth)
-    else:
-        growth.stale_nbytes = before * row_nbytes_of(array)
 
 
 # ---- Rows ----
