@@ -232,6 +232,8 @@ map_shared(nd_mapping *mapping)
         nd_guard_mark(mapping, ND_READ_FAILED, mapping->offset);
         nd_guard_lock();
         if (nd_lost_all(mapping) != 0) {
+            /* No more than to show what the file has. */
+            madvise(mapping->range, (size_t)(mapping->block->private_end - mapping->range), MADV_DONTNEED);
             mprotect(mapping->range, (size_t)(mapping->block->private_end - mapping->range), PROT_READ | PROT_WRITE);
         }
         nd_guard_unlock();

@@ -126,12 +126,19 @@ commit_roll_back(PyObject *object, PyObject *Py_UNUSED(ignored))
     if (refuse_without_block(self)) {
         return NULL;
     }
-    int status = nd_block_roll_back(&self->map);
+    int status = commit_undo(self);
     if (status != 0) {
         mapping_raise_errno(self, status);
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+int
+commit_undo(MappingObject *self)
+{
+    self->shrunk = self->shrunk || self->map.nbytes > self->map.block->nbytes;
+    return nd_block_roll_back(&self->map);
 }
 
 PyObject *

@@ -39,6 +39,7 @@ typedef struct {
     PyObject *seen_head; /* bytes of the file before the data, when they were last looked at, or NULL */
     int64_t seen_size;
     appending append;
+    pid_t opener;       /* the process that made the mapping: a fork shares its locks, and may not be the writer */
     pid_t writer;       /* the process that may grow the file and has a journal; 0: none yet */
     int journal;        /* descriptor, -1 for none */
     char *journal_path;

@@ -1,3 +1,5 @@
+#define _GNU_SOURCE /* F_OFD_SETLK */
+
 #include "growth.h"
 
 #include "commit.h"
@@ -6,6 +8,7 @@
 #include "view.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -313,6 +316,20 @@ growth_sync_data(PyObject *object, PyObject *Py_UNUSED(ignored))
     return mapping_sync_data((MappingObject *)object) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+const char growth_check_synced_doc[] =
+    "check_synced($self, /)\n--\n\nRaise OSError if a flush, sync or commit has failed: nothing is built upon that.";
+
+PyObject *
+growth_check_synced(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    MappingObject *self = (MappingObject *)object;
+    if (self->sync_failure != 0) {
+        mapping_raise_errno(self, self->sync_failure);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 const char growth_keep_doc[] =
     "keep_growth($self, growth, /)\n--\n\n"
     "Take it as what is known of growing the file, which this process alone then changes; the one that was there before.";
@@ -323,7 +340,7 @@ growth_keep(PyObject *object, PyObject *growth)
     MappingObject *self = (MappingObject *)object;
     if (self->growth == NULL) {
         self->growth = Py_NewRef(growth);
-        self->writer = getpid();
+        self->writer = self->opener;
     }
     return Py_NewRef(self->growth);
 }
@@ -393,12 +410,21 @@ growth_get_followed_by(PyObject *object, void *Py_UNUSED(closure))
 
 /* ---- Following ---- */
 
-const char growth_note_seen_doc[] = "note_seen($self, /)\n--\n\nTake the file's head and size as known to has_news.";
+const char growth_note_seen_doc[] =
+    "note_seen($self, is_seen=True, /)\n--\n\nTake the file's head and size as known to has_news; or forget them.";
 
 PyObject *
-growth_note_seen(PyObject *object, PyObject *Py_UNUSED(ignored))
+growth_note_seen(PyObject *object, PyObject *args)
 {
     MappingObject *self = (MappingObject *)object;
+    int is_seen = 1;
+    if (!PyArg_ParseTuple(args, "|p:note_seen", &is_seen)) {
+        return NULL;
+    }
+    if (!is_seen) {
+        Py_CLEAR(self->seen_head);
+        Py_RETURN_NONE;
+    }
     PyObject *head = growth_head(object, NULL);
     if (head == NULL) {
         return NULL;
@@ -463,7 +489,7 @@ growth_release(MappingObject *self)
          * loss. */
         status = commit_settle(self);
     }
-    if (is_ours && self->trims && self->map.fault.cause == ND_NO_FAULT && status == 0 &&
+    if (is_ours && self->trims && !self->journal_is_needed && self->map.fault.cause == ND_NO_FAULT && status == 0 &&
         ftruncate(self->map.fd, end_of_file(self)) < 0) {
         status = errno;
     }
@@ -473,6 +499,11 @@ growth_release(MappingObject *self)
         }
         close(self->journal);
         self->journal = -1;
+    }
+    if (is_ours) {
+        /* Closing would not do: a fork may have the same opening. */
+        struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+        fcntl(self->map.fd, F_OFD_SETLK, &all);
     }
     free(self->journal_path);
     self->journal_path = NULL;

@@ -59,7 +59,7 @@ has_journal(const char *path)
     }
     memcpy(journal, path, length);
     memcpy(journal + length, suffix, sizeof suffix);
-    return faccessat(AT_FDCWD, journal, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return faccessat(AT_FDCWD, journal, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
 int

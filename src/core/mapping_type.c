@@ -105,6 +105,7 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->filename = Py_NewRef(filename);
     self->mode = Py_NewRef(mode);
     self->journal = -1;
+    self->opener = getpid();
     int status = nd_map(&self->map, (int)fd, offset, (size_t)nbytes, access,
                         path == NULL ? NULL : PyBytes_AS_STRING(path), keep_fd,
                         access == ND_COPY ? 0 : (size_t)room);
@@ -237,7 +238,7 @@ give_back(MappingObject *self)
     int status = 0;
     bool forget = self->sync_failure != 0;
     if (self->map.block != NULL) {
-        nd_block_roll_back(&self->map);
+        commit_undo(self);
     }
     int released = growth_release(self);
     self->closed = true;
@@ -339,7 +340,7 @@ mapping_size(PyObject *object, PyObject *Py_UNUSED(ignored))
     }
     int64_t size;
     if (!nd_size_now(&self->map, &size)) {
-        mapping_raise_errno(self, ENOENT);
+        mapping_raise_errno(self, self->map.fd >= 0 ? errno : ENOENT);
         return NULL;
     }
     return PyLong_FromLongLong(size);
@@ -455,11 +456,12 @@ static PyMethodDef mapping_methods[] = {
     {"head", growth_head, METH_NOARGS, growth_head_doc},
     {"write", growth_write, METH_VARARGS, growth_write_doc},
     {"write_head", growth_write_head, METH_O, growth_write_head_doc},
+    {"check_synced", growth_check_synced, METH_NOARGS, growth_check_synced_doc},
     {"sync_data", growth_sync_data, METH_NOARGS, growth_sync_data_doc},
     {"keep_growth", growth_keep, METH_O, growth_keep_doc},
     {"trim_in_the_end", growth_trim, METH_NOARGS, growth_trim_doc},
     {"let_append", growth_let_append, METH_VARARGS, growth_let_append_doc},
-    {"note_seen", growth_note_seen, METH_NOARGS, growth_note_seen_doc},
+    {"note_seen", growth_note_seen, METH_VARARGS, growth_note_seen_doc},
     {"has_news", growth_has_news, METH_NOARGS, growth_has_news_doc},
     {"keep_journal", commit_keep_journal, METH_VARARGS, commit_keep_journal_doc},
     {"begin_block", commit_begin, METH_O, commit_begin_doc},

@@ -380,12 +380,12 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
 
         growth.extend(self, iterable, sync)
 
-    def resize(self, shape: int | tuple[int, ...], refcheck: bool = True) -> None:  # type: ignore[override]
+    def resize(self, *shape: Any, refcheck: bool = True) -> None:
         """Let the array have more rows, of zeros, or fewer, in the file and in place.
 
         Parameters
         ----------
-        shape : int or tuple of int
+        *shape : int, or tuple of int
             Rows, or a whole shape that differs in the axis that grows alone.
         refcheck : bool
             As `numpy.ndarray.resize` has it; views stay valid in any case. What a view has of rows that are gone raises
@@ -423,11 +423,11 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         mapping = self._mmap
         base: Any = self.base
         if mapping is None or base is not mapping:
-            super().resize(shape, refcheck=refcheck)  # of a view, this raises: it does not own its data
+            super().resize(*shape, refcheck=refcheck)  # of a view, this raises: it does not own its data
             return
         from ndfile import growth
 
-        growth.resize(self, shape)
+        growth.resize(self, shape[0] if len(shape) == 1 else shape)
 
     def refresh(self) -> int:
         """See what another array, here or in another process, has appended to the file.

@@ -96,6 +96,7 @@ class Atomic:
 
     def _roll_back(self) -> None:
         self._growth.is_ready = False
+        self._mapping.let_append(0, 0, 0, 0)  # a header that was prepared in the block is not the file's
         try:
             self._mapping.roll_back_block()
         finally:

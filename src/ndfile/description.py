@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndfile.dtypes import descr_of
 from ndfile.errors import FormatError, LayoutError, NeedsRecoveryError
-from ndfile.files import journal
+from ndfile.files import journal, locks
 from ndfile.layout import LIMIT
 from ndfile.reading import look
 
@@ -163,7 +163,11 @@ def _pending(file: File) -> tuple[str, ...]:
         return ()
     except NeedsRecoveryError:
         return ("beside it is the journal of another file; see ndfile.recover",)
-    return ("a commit to it was interrupted; complete it with ndfile.recover",) if is_pending else ()
+    if not is_pending:
+        return ()
+    if locks.is_held(file.fd):
+        return ("a commit to it is being completed",)
+    return ("a commit to it was interrupted; complete it with ndfile.recover",)
 
 
 def _name(member: Member) -> str:

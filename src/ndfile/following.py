@@ -27,18 +27,31 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.0002, 0.05
 def refresh(array: ArrayBase[Any, Any]) -> int:
     """See `ndfile.memmap.refresh`."""
     mapping = owned_mapping(array, "refresh")
-    if mapping.mode == "c":
-        raise LayoutError("refresh: an array of mode 'c' keeps its own state", "Open it with mode='r'.")
+    _refuse_copy(mapping, "refresh")
     is_writer = mapping.growth is not None and mapping.growth.is_writer
     if is_writer or way_of(mapping) is None:
         return 0  # the one writer has nothing to learn
     mapping.note_seen()
-    return catch_up(array, mapping)
+    try:
+        return catch_up(array, mapping)
+    except BaseException:
+        mapping.note_seen(False)  # it is still news
+        raise
+
+
+def _refuse_copy(mapping: Mapping, act: str) -> None:
+    if mapping.mode == "c":
+        raise LayoutError(f"{act}: an array of mode 'c' keeps its own state", "Open it with mode='r'.")
 
 
 def follow(array: ArrayBase[Any, Any], timeout_s: float | None) -> Iterator[Any]:
     """See `ndfile.memmap.follow`."""
     mapping = owned_mapping(array, "follow")
+    _refuse_copy(mapping, "follow")
+    return _follow(array, mapping, timeout_s)
+
+
+def _follow(array: ArrayBase[Any, Any], mapping: Mapping, timeout_s: float | None) -> Iterator[Any]:
     axis = axis_of(array)
     with contextlib.ExitStack() as stack:
         watched = _watched(mapping, stack)

@@ -20,9 +20,8 @@ import numpy as np
 
 from ndfile._core import ArrayBase, guard
 from ndfile.errors import FormatError, LayoutError, LockedError
-from ndfile.files import locks
+from ndfile.files import journal, locks
 from ndfile.files.durable import sync_size
-from ndfile.files.journal import make as make_journal
 from ndfile.files.publication import publish
 from ndfile.files.space import reserve, reserve_behind
 from ndfile.formats.raw import is_open_ended, open_ended, sidecar_path
@@ -134,6 +133,11 @@ def writer_of(mapping: Mapping, act: str) -> Growth:
     with growth.turn:
         if not growth.is_writer:
             locks.take(mapping.fileno(), "exclusive", time.monotonic(), path, act)
+            try:
+                journal.finish(mapping)
+            except BaseException:
+                locks.release(mapping.fileno())
+                raise
             growth.is_writer = True
     return growth
 
@@ -154,6 +158,7 @@ def _refuse_reader(mapping: Mapping, act: str) -> None:
     if mapping.mode not in ("r+", "w+"):
         raise LayoutError(f"{act}: the array is of mode {mapping.mode!r}", "Open it with mode='r+'.")
     mapping.check()
+    mapping.check_synced()
 
 
 def _grower_of(array: ArrayBase[Any, Any], mapping: Mapping, act: str) -> Growth:
@@ -235,8 +240,8 @@ def _prepare(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, act: 
                 f"{act}: {size - end} bytes follow the array, and the file's size is to tell how long it is",
                 "Open all of the file, or copy the array into one of its own with ndfile.save.",
             )
-        if mapping.format is not None:
-            _let_size_count(mapping)
+        if mapping.format is not None and not mapping.format.describes_itself:
+            _let_size_count(mapping, act)
     growth.stale_nbytes = size - mapping.offset
     if not mapping.in_block:
         _cut(mapping, growth)
@@ -275,7 +280,7 @@ def _let_header_count(mapping: Mapping, growth: Growth, act: str) -> None:
 def _commit_head(mapping: Mapping, head: bytes) -> None:
     """Rewrite a header that a power loss could leave half done."""
     if not mapping.has_journal:
-        make_journal(mapping)
+        journal.make(mapping)
     mapping.begin_block(LIMIT)
     try:
         mapping.write_head(head)
@@ -285,8 +290,11 @@ def _commit_head(mapping: Mapping, head: bytes) -> None:
             mapping.roll_back_block()
 
 
-def _let_size_count(mapping: Mapping) -> None:
+def _let_size_count(mapping: Mapping, act: str) -> None:
     """Let a sidecar leave the number of rows to the file's size."""
+    if not os.path.lexists(str(mapping.filename)):  # the file was moved, and left its sidecar behind
+        return
+    journal.require_name(mapping, act)
     text = open_ended(mapping.filename, "F" if mapping.is_fortran else "C")
     if text is not None:
         publish(sidecar_path(mapping.filename), lambda fd, _: write_all(fd, text, 0), overwrite=True)
@@ -350,18 +358,26 @@ def _changing(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth) -> I
     with growth.turn:
         mapping.check()
         mapping.let_append(0, 0, growth.count_at, growth.digits)
-        before = len(mapping)
+        before = array.shape[axis_of(array)]
         try:
             yield
         except BaseException:
-            if not mapping.closed and not mapping.in_block and len(mapping) == before:
+            if not mapping.closed:
                 with contextlib.suppress(OSError):
-                    _cut(mapping, growth)
+                    _undo(array, mapping, growth, before)
             raise
         finally:
             if not mapping.closed:
                 room = 0 if mapping.in_block else growth.room_end - mapping.offset
                 mapping.let_append(row_nbytes_of(array), room, growth.count_at, growth.digits)
+
+
+def _undo(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, rows: int) -> None:
+    """Let the array have so many rows again, and the file as many."""
+    if array.shape[axis_of(array)] != rows:
+        array._set_rows(rows, True)
+    if not mapping.in_block:
+        _cut(mapping, growth)
 
 
 # ---- Appending ----
@@ -452,16 +468,11 @@ def _shrink(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, rows: 
     if mapping.in_block:
         array._set_rows(rows, True)
         return
-    before = array.shape[axis_of(array)]
     array._set_rows(rows, True)
-    try:
-        if growth.way == "header":  # the disk must not have the larger number with the smaller file
-            mapping.sync_data()
-        if guard():
-            _cut(mapping, growth)
-    except BaseException:
-        array._set_rows(before, True)
-        raise
+    if growth.way == "header":  # the disk must not have the larger number with the smaller file
+        mapping.sync_data()
+    if guard():
+        _cut(mapping, growth)
 
 
 # ---- Rows ----
@@ -525,7 +536,10 @@ def _as_array(rows: Any, dtype: np.dtype[Any]) -> np.ndarray:
     if dtype.kind in "fc" and values.dtype.kind in "iuf":
         return _cast(values, dtype, "unsafe")
     if dtype.kind in "iu" and (values.dtype.kind in "iu" or _are_integers(rows)):
-        return np.asarray(rows, dtype)  # OverflowError for one that does not fit
+        try:
+            return np.asarray(rows, dtype)
+        except OverflowError:
+            raise _overflow(np.asarray(rows, object), dtype) from None
     return values
 
 
@@ -544,11 +558,15 @@ def _cast(values: np.ndarray, dtype: np.dtype[Any], casting: Any = "same_kind") 
         except FloatingPointError:
             cast = None
     if cast is None or not _holds(values, cast):
-        raise OverflowError(
-            f"append: a value of {values.dtype} does not fit the array's {dtype}. Nothing was changed. "
-            "Append what fits, or make an array of a dtype that takes it."
-        )
+        raise _overflow(values, dtype)
     return cast
+
+
+def _overflow(values: np.ndarray, dtype: np.dtype[Any]) -> OverflowError:
+    return OverflowError(
+        f"append: a value of {values.dtype} does not fit the array's {dtype}. Nothing was changed. "
+        "Append what fits, or make an array of a dtype that takes it."
+    )
 
 
 def _holds(values: np.ndarray, cast: np.ndarray) -> bool:
@@ -560,8 +578,14 @@ def _holds(values: np.ndarray, cast: np.ndarray) -> bool:
         back = cast.astype(values.dtype)
         is_coarser = not np.can_cast(values.dtype, cast.dtype, "safe")
         return is_coarser or bool(np.array_equal(back, values, equal_nan=True))
-    if values.dtype.kind in "SU":
-        return bool((cast.astype(values.dtype) == values).all())
+    if values.dtype.names is not None and cast.dtype.names is not None:
+        fields = zip(values.dtype.names, cast.dtype.names, strict=True)
+        return all(_holds(values[name], cast[other]) for name, other in fields)
+    if cast.dtype.kind in "SU":
+        try:
+            return bool((cast.astype(values.dtype) == values).all())
+        except ValueError:  # a number that was cut in two
+            return False
     return True
 
 

@@ -134,19 +134,18 @@ def look(path: Any, mode: str, format_name: str | None, hints: dict[str, Any], *
     os.fspath(path)  # TypeError for what is no path
     for _ in range(TRIES):
         file = File(path, mode, settles=settles)
-        source = None
         try:
             source = formats.Source(file.fd, file.name, file.size)
-            found = formats.find(source, hints) if format_name is None else formats.named(format_name)
-            _check_hints(found, hints)
-            contents = _checked(found.describe(source, **hints), source)
-            # A sidecar that was read belongs to the file that the path leads to now.
-            if found.describes_itself or source.is_current():
-                return Found(file, source, found, contents)
-        except FormatError:
-            if source is None or source.is_current():
-                file.abandon()
-                raise
+            try:
+                found = formats.find(source, hints) if format_name is None else formats.named(format_name)
+                _check_hints(found, hints)
+                contents = _checked(found.describe(source, **hints), source)
+                # A sidecar that was read belongs to the file that the path leads to now.
+                if found.describes_itself or source.is_current():
+                    return Found(file, source, found, contents)
+            except FormatError:
+                if source.is_current():
+                    raise
         except BaseException:
             file.abandon()
             raise

@@ -220,7 +220,7 @@ def test_a_sidecar_and_hints_go_together(bare):
 
 
 ODD_SIDECARS = [
-    '{"dtype": "<f4", "shape": [-1]}',
+    '{"dtype": "<f4", "shape": [-2]}',
     '{"dtype": "<f4", "shape": [9999999999999999999999]}',
     '{"dtype": "<f4", "offset": -1}',
     '{"dtype": "<f4", "offset": 99}',

@@ -5,6 +5,7 @@ What is in it, `ndfile._core` writes and reads; docs/journal.md specifies it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -20,7 +21,17 @@ from ndfile.stream import write_all
 if TYPE_CHECKING:
     from ndfile._core import Mapping
 
-__all__ = ["SUFFIX", "drop", "is_pending", "journal_path", "make", "recover", "settle", "settle_before_replacing"]
+__all__ = [
+    "SUFFIX",
+    "drop",
+    "finish",
+    "is_pending",
+    "journal_path",
+    "make",
+    "recover",
+    "settle",
+    "settle_before_replacing",
+]
 
 SUFFIX = ".ndfile-journal"
 
@@ -39,11 +50,16 @@ def journal_path(path: Any) -> str:
 
 def make(mapping: Mapping) -> None:
     """Make the journal of a file whose lock is held, and let the mapping keep it."""
+    require_name(mapping, "atomic")
     path = journal_path(mapping.filename)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    permissions = stat.S_IMODE(os.fstat(mapping.fileno()).st_mode) & 0o666
-    fd = os.open(path, flags, permissions)
+    file = os.fstat(mapping.fileno())
+    fd = os.open(path, flags, 0o600)
     try:
+        # Whoever may open the file must be able to see whether a commit is pending.
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, -1, file.st_gid)
+        os.fchmod(fd, stat.S_IMODE(file.st_mode) & 0o666)
         # What an earlier writer has left was no complete commit, or opening had replayed it.
         os.ftruncate(fd, 0)
         write_all(fd, bytes(FIRST_NBYTES), 0)
@@ -54,6 +70,22 @@ def make(mapping: Mapping) -> None:
         os.close(fd)
         os.unlink(path)
         raise
+
+
+def require_name(mapping: Mapping, act: str) -> None:
+    """Raise OSError unless the file still has its name: what stands beside it is another file's by now."""
+    with contextlib.suppress(FileNotFoundError):
+        if mapping.filename and os.path.samestat(os.stat(mapping.filename), os.fstat(mapping.fileno())):
+            return
+    text = f"{act}: another file has taken this one's name. Nothing was changed. Open it again"
+    raise OSError(errno.ESTALE, text, str(mapping.filename))
+
+
+def finish(mapping: Mapping) -> None:
+    """Complete a commit that was interrupted while this process had the file open, the lock being held now."""
+    path = mapping.filename
+    if path is not None and os.path.lexists(journal_path(path)) and is_pending(mapping.fileno(), path):
+        _complete(mapping.fileno(), path, None)
 
 
 def settle_before_replacing(path: Any) -> None:
@@ -128,18 +160,22 @@ def recover(path: Any, copied: bool | None) -> str | None:
 def _replay(fd: int, path: Any, copied: bool | None = None) -> str | None:
     locks.take(fd, "exclusive", time.monotonic(), os.fsdecode(path), "recover")
     try:
-        try:
-            journal = _open(path)
-        except FileNotFoundError:  # its writer was faster
-            return None
-        try:
-            answer = _apply(journal, fd, path, copied)
-        finally:
-            os.close(journal)
-        os.unlink(journal_path(path))
-        sync_folder(journal_path(path))
+        return _complete(fd, path, copied)
     finally:
         locks.release(fd)
+
+
+def _complete(fd: int, path: Any, copied: bool | None) -> str | None:
+    try:
+        journal = _open(path)
+    except FileNotFoundError:  # its writer was faster
+        return None
+    try:
+        answer = _apply(journal, fd, path, copied)
+    finally:
+        os.close(journal)
+    os.unlink(journal_path(path))
+    sync_folder(journal_path(path))
     return answer
 
 
