@@ -351,8 +351,9 @@ commit(nd_mapping *mapping, int journal, uint64_t sequence, int64_t size, nd_com
             status = nd_change_file(mapping->fd, &target, changes, count);
         }
         if (status == 0) {
-            *stage = ND_DONE;
-            nd_journal_revoke(journal);
+            /* A journal that stays complete would undo what is changed after this. */
+            status = nd_journal_revoke(journal);
+            *stage = status == 0 ? ND_DONE : ND_DURABLE;
         }
     }
     free(changes);

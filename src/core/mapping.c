@@ -59,7 +59,9 @@ has_journal(const char *path)
     }
     memcpy(journal, path, length);
     memcpy(journal + length, suffix, sizeof suffix);
-    return faccessat(AT_FDCWD, journal, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+    /* What cannot be told is looked at again. A name that has no room for the suffix has no journal. */
+    return faccessat(AT_FDCWD, journal, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+           (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG);
 }
 
 int

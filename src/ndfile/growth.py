@@ -292,7 +292,9 @@ def _commit_head(mapping: Mapping, head: bytes) -> None:
 
 def _let_size_count(mapping: Mapping, act: str) -> None:
     """Let a sidecar leave the number of rows to the file's size."""
-    if not os.path.lexists(str(mapping.filename)):  # the file was moved, and left its sidecar behind
+    try:
+        os.lstat(str(mapping.filename))
+    except FileNotFoundError:  # the file was moved, and left its sidecar behind
         return
     journal.require_name(mapping, act)
     text = open_ended(mapping.filename, "F" if mapping.is_fortran else "C")

@@ -473,24 +473,44 @@ def _publish(path: Any, kind: Format, plan: Plan, write: Any, *, overwrite: bool
         return publish(path, write, overwrite=overwrite, sync=sync)
     beside = f"{os.path.realpath(os.fsdecode(path))}.json"
     undo = contextlib.ExitStack()
+    made = None
 
     def describe(text: bytes | None, overwrite: bool) -> None:
         publish(beside, lambda fd, _: write_all(fd, text, 0), overwrite=overwrite, sync=sync)
 
     def before(fd: int) -> None:
         # From here until the new file has the name readers find the descriptions of both.
+        nonlocal made
+        made = os.fstat(fd)
         old_inode = os.stat(path).st_ino if overwrite and os.path.exists(path) else None
         old_text = _content(beside) if overwrite else None
-        describe(kind.sidecar(plan, beside, os.fstat(fd).st_ino, old_inode), overwrite)
-        if old_text is None:
-            undo.callback(os.unlink, beside)
-        else:
-            undo.callback(describe, old_text, overwrite=True)
+        text = kind.sidecar(plan, beside, made.st_ino, old_inode)
+        try:
+            describe(text, overwrite)
+        except BaseException:
+            if _content(beside) == text:
+                undo_description(old_text)
+            raise
+        undo.callback(undo_description, old_text)
+
+    def undo_description(old_text: bytes | None) -> None:
+        if old_text is not None:
+            describe(old_text, overwrite=True)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+
+    def is_named() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return made is not None and os.path.samestat(os.stat(path), made)
+        return False
 
     try:
         result = publish(path, write, overwrite=overwrite, sync=sync, before=before)
     except BaseException:
-        undo.close()
+        # Once the new file has its name the description is right as it is.
+        if not is_named():
+            undo.close()
         raise
     # The pair is whole; this only makes the description shorter.
     with contextlib.suppress(OSError):

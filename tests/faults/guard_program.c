@@ -98,7 +98,7 @@ cut_and_close(const char *path, nd_access access, bool keep_fd)
 {
     int fd = make_file(path), cutter = dup(fd);
     nd_mapping mapping = ND_MAPPING_EMPTY;
-    EXPECT(nd_map(&mapping, fd, 0, (size_t)page_at(PAGES), access, path, keep_fd) == 0, "nd_map");
+    EXPECT(nd_map(&mapping, fd, 0, (size_t)page_at(PAGES), access, path, keep_fd, 0) == 0, "nd_map");
     nd_guard_add(&mapping);
     EXPECT(read_at(&mapping, (size_t)page_at(2)) == 3, "the file's bytes");
     EXPECT(!nd_fault_is_pending(), "a fault where there is none");
@@ -129,7 +129,7 @@ write_to_read_only(const char *path)
 {
     int fd = make_file(path);
     nd_mapping mapping = ND_MAPPING_EMPTY;
-    EXPECT(nd_map(&mapping, fd, 0, (size_t)page_at(PAGES), ND_READ, path, false) == 0, "nd_map");
+    EXPECT(nd_map(&mapping, fd, 0, (size_t)page_at(PAGES), ND_READ, path, false, 0) == 0, "nd_map");
     nd_guard_add(&mapping);
     write_at(&mapping, (size_t)page_at(1) + 4, 77);
     expect_fault(ND_READ_ONLY, page_at(1) + 4, "write through a map that reads");
@@ -170,7 +170,7 @@ read_shared(void *number)
         if (is_first) {
             int fd = make_file(path);
             cutter = dup(fd);
-            EXPECT(nd_map(&shared, fd, 0, (size_t)page_at(PAGES), ND_WRITE, path, true) == 0, "nd_map");
+            EXPECT(nd_map(&shared, fd, 0, (size_t)page_at(PAGES), ND_WRITE, path, true, 0) == 0, "nd_map");
             nd_guard_add(&shared);
         }
         pthread_barrier_wait(&barrier);
@@ -217,7 +217,7 @@ fork_often(void *ignored)
     for (int i = 0; i < rounds / 10 + 1; i++) {
         int fd = make_file(path), cutter = dup(fd);
         nd_mapping mapping = ND_MAPPING_EMPTY;
-        EXPECT(nd_map(&mapping, fd, 0, (size_t)page_at(PAGES), ND_WRITE, path, true) == 0, "nd_map");
+        EXPECT(nd_map(&mapping, fd, 0, (size_t)page_at(PAGES), ND_WRITE, path, true, 0) == 0, "nd_map");
         nd_guard_add(&mapping);
         pid_t child = fork();
         if (child == 0) {

@@ -589,7 +589,9 @@ SYNCS = {
     ),
     "appends without any sync": Syncs(["fdatasync file 1"], ["msync file 1"]),
     "an extension": Syncs(
-        ["fdatasync file 1", "fdatasync file 2", "fdatasync file 3", "fdatasync file 4"], ["msync file 1"]
+        ["fdatasync file 3", "fdatasync file 4", "fdatasync file 5"],
+        ["fdatasync file 1", "fdatasync file 2", "msync file 1"],
+        rest_matters=True,
     ),
     "a resize": Syncs(["fdatasync file 1", "fdatasync file 2"], ["msync file 1"]),
     "a close with rows": Syncs(["fdatasync file 1", "msync file 1"], []),

@@ -1,5 +1,6 @@
 """What says how many rows there are: headers and sidecars of every kind, and bytes that follow the array."""
 
+import contextlib
 import json
 import os
 import threading
@@ -299,3 +300,16 @@ def test_the_bytes_before_the_array_are_kept(tmp_path):
         array.append(numbered(50_000))
     with open(array.filename, "rb") as file:
         assert file.read(100) == b"\xa5" * 100
+
+
+def test_a_header_is_prepared_anew_after_a_block_that_was_rolled_back(npy):
+    with npy(np.zeros(0, "u1")) as array:
+        with contextlib.suppress(KeyError), array.atomic():
+            array.append(np.zeros(0, "u1"))
+            raise KeyError
+        with unchanged(array):
+            pass
+        array.append(np.zeros(0, "u1"))
+        assert load(array).shape == (0,)
+        array.append([5])
+        assert load(array).tolist() == [5]

@@ -53,7 +53,19 @@ def resized(rows, count):
 # ---- More and fewer rows ----
 
 # From and to; a page has 341 rows and a third.
-CHANGES = [(4, 5), (4, 400), (4, 50_000), (0, 3), (5, 4), (5, 0), (400, 4), (50_000, 341), (50_000, 49_999), (4, 4)]
+CHANGES = [
+    (1, 0),
+    (4, 5),
+    (4, 400),
+    (4, 50_000),
+    (0, 3),
+    (5, 4),
+    (5, 0),
+    (400, 4),
+    (50_000, 341),
+    (50_000, 49_999),
+    (4, 4),
+]
 
 
 @pytest.mark.parametrize(("before", "after"), CHANGES)
@@ -122,6 +134,13 @@ def test_rows_of_no_bytes_are_counted(tmp_path, order):
 # ---- Zeros ----
 
 
+def test_no_byte_comes_back_of_a_file_that_lost_all_its_rows(kind, tmp_path):
+    with kind.make(tmp_path, np.full((2, 3), 255, "u1")) as array:
+        array.resize(0)
+        array.resize(1)
+        assert not array.any()
+
+
 @pytest.mark.parametrize("low", [0, 1, 100, 341, 342, 1000])
 @pytest.mark.parametrize("between", ["nothing", "flush", "write to a view", "reopen"])
 def test_rows_that_were_cut_come_back_as_zeros(kind, tmp_path, low, between):
@@ -146,6 +165,21 @@ def test_rows_that_were_cut_come_back_as_zeros(kind, tmp_path, low, between):
     np.testing.assert_array_equal(kind.read(array), resized(numbered(low), 2000))
     array.close()
     np.testing.assert_array_equal(kind.read(array), resized(numbered(low), 2000))
+
+
+@pytest.mark.parametrize("low", [1, 100])
+def test_rows_that_were_cut_in_a_block_come_back_as_zeros(kind, tmp_path, low):
+    with kind.make(tmp_path, numbered(low)) as array:
+        with array.atomic():
+            for by in (array.resize, lambda rows: array.append(kind.turned(numbered(rows)[:-low]))):
+                by(2000)
+                kind.rows_of(array)[low:] = 7
+                array.resize(low)
+                array.resize(1000)
+                np.testing.assert_array_equal(kind.rows_of(array), resized(numbered(low), 1000))
+                array.resize(low)
+            array.resize(2000)
+        np.testing.assert_array_equal(kind.read(array), resized(numbered(low), 2000))
 
 
 def test_rows_appended_behind_a_cut_are_what_was_appended(kind, tmp_path):
@@ -287,6 +321,48 @@ def test_a_row_that_is_gone_raises_through_a_plain_view(npy):
             view.sum()
             pytest.fail("went on")
         del view
+
+
+@pytest.mark.parametrize("count", [1, 2000])
+def test_a_row_that_was_rolled_back_raises(kind, tmp_path, count):
+    with kind.make(tmp_path, numbered(2)) as array:
+        with contextlib.suppress(KeyError), array.atomic():
+            array.append(kind.turned(numbered(count)))
+            view = kind.rows_of(array)[...]
+            raise KeyError
+        with pytest.raises(FaultError):
+            view[-1, -1]
+        np.testing.assert_array_equal(view[:2], numbered(2))
+        del view
+
+
+@pytest.mark.parametrize("before", [0, 1, 1000])
+@pytest.mark.parametrize("is_good", [True, False])
+def test_a_block_appends_where_rows_were_looked_at_that_are_gone(kind, tmp_path, before, is_good):
+    with kind.make(tmp_path, numbered(before + 5000)) as array:
+        view, plain = kind.rows_of(array)[...], np.asarray(array)
+        array.resize(before)
+        with pytest.raises(FaultError):
+            view[-1, -1]
+        with contextlib.suppress(FaultError):
+            plain.sum()
+        with contextlib.suppress(KeyError), array.atomic():
+            array.append(kind.turned(numbered(6000)))
+            kind.rows_of(array)[-1] = 7
+            array.resize(before + 100)
+            with contextlib.suppress(FaultError):
+                plain.sum()
+            array.append(kind.turned(numbered(7000)))
+            wanted = np.vstack([numbered(before + 5000)[:before], numbered(6000)[:100], numbered(7000)])
+            np.testing.assert_array_equal(kind.rows_of(array), wanted)
+            if not is_good:
+                raise KeyError
+        wanted = wanted if is_good else wanted[:before]
+        np.testing.assert_array_equal(kind.rows_of(array), wanted)
+        array.append(kind.turned(numbered(3)))
+        array.flush()
+        np.testing.assert_array_equal(kind.read(array), np.vstack([wanted, numbered(3)]))
+        del view, plain
 
 
 def test_a_look_at_rows_that_are_gone_breaks_nothing_else(kind, tmp_path):

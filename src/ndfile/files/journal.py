@@ -84,7 +84,7 @@ def require_name(mapping: Mapping, act: str) -> None:
 def finish(mapping: Mapping) -> None:
     """Complete a commit that was interrupted while this process had the file open, the lock being held now."""
     path = mapping.filename
-    if path is not None and os.path.lexists(journal_path(path)) and is_pending(mapping.fileno(), path):
+    if path is not None and is_pending(mapping.fileno(), path):
         _complete(mapping.fileno(), path, None)
 
 
@@ -134,7 +134,8 @@ def is_pending(fd: int, path: Any) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a link is no journal of ours
+        # A link is no journal of ours, and a name that has no room for the suffix has none.
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR):
             return False
         raise
     try:
@@ -150,7 +151,9 @@ def recover(path: Any, copied: bool | None) -> str | None:
     """Complete or discard what the journal of a file has; see `ndfile.recover`."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        if not os.path.lexists(journal_path(path)):
+        try:
+            os.lstat(journal_path(path))
+        except FileNotFoundError:
             return None
         return _replay(fd, path, copied)
     finally:
