@@ -3,7 +3,6 @@
 #include "growth.h"
 
 #include "commit.h"
-
 #include "fault_error.h"
 #include "view.h"
 
@@ -121,7 +120,9 @@ PyObject *
 growth_append(PyObject *object, PyObject *given)
 {
     MappingObject *self = own_mapping(object);
-    if (self == NULL || self->closed || self->append.row_nbytes == 0 || !PyArray_Check(given)) {
+    /* Other classes, such as masked arrays, may mean more than their bytes. */
+    bool is_plain = PyArray_CheckExact(given) || Py_TYPE(given) == Py_TYPE(object);
+    if (self == NULL || self->closed || self->append.row_nbytes == 0 || !is_plain) {
         Py_RETURN_FALSE;
     }
     PyArrayObject *array = (PyArrayObject *)object, *rows = (PyArrayObject *)given;

@@ -652,10 +652,11 @@ def test_a_mapping_that_has_failed_does_not_commit(table, file):
 
 
 @pytest.mark.skipif(not is_privileged(), reason="only root can play somebody else")
-def test_a_folder_that_cannot_be_written_refuses_the_block_before_it_begins(table, file, tmp_path):
+def test_a_folder_that_cannot_be_written_refuses_the_block_before_it_begins(file, tmp_path):
     os.chmod(tmp_path, 0o555)
 
     def enter_unprivileged():
+        table = nf.open(file, "r+")
         os.seteuid(65534)
         with pytest.raises(PermissionError):
             enter(table)

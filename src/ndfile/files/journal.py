@@ -124,6 +124,10 @@ def settle(fd: int, path: Any, *, may_write: bool) -> bool:
         if time.monotonic() > until_s:
             raise LockedError(os.fsdecode(path), "shared", "a process that is applying a commit")
         time.sleep(PAUSE_S)
+    if may_write and not locks.is_held(fd):
+        # What is there never came true. It may stay where it cannot be removed.
+        with contextlib.suppress(OSError):
+            _replay(fd, path)
     return False
 
 
