@@ -201,6 +201,12 @@ nd_block_extend(nd_mapping *mapping, size_t nbytes)
         block->is_too_large = true;
         return ENOMEM;
     }
+    nd_guard_lock();
+    int status = nd_lost_regain(mapping); /* what is behind the end may have been looked at */
+    nd_guard_unlock();
+    if (status != 0) {
+        return status;
+    }
     /* SAFE: pages behind the file's last, inside a range of ours. */
     void *pages = mmap(block->private_end, (size_t)(end - block->private_end), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);

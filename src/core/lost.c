@@ -226,7 +226,7 @@ first_dead_page(nd_mapping *mapping, char *dead)
 {
     size_t size = nd_page_size();
     char *last = nd_used_end(mapping) - size;
-    if (!is_dead(last)) {
+    if (last < mapping->range || !is_dead(last)) {
         return NULL;
     }
     char *low = mapping->range; /* every page below is alive */
@@ -329,6 +329,14 @@ cause_at(const nd_mapping *mapping, const char *page, int64_t *offset)
     return cause;
 }
 
+/* One past the last page that is in use: of the array, and of what an open block has as its own. */
+static char *
+end_in_use(const nd_mapping *mapping)
+{
+    char *end = nd_used_end(mapping);
+    return mapping->block != NULL && mapping->block->private_end > end ? mapping->block->private_end : end;
+}
+
 int
 nd_lost_regain(nd_mapping *mapping)
 {
@@ -341,7 +349,10 @@ nd_lost_regain(nd_mapping *mapping)
     int status = 0;
     while (lost->count > 0 && status == 0) {
         nd_span span = lost->spans[lost->count - 1];
-        status = nd_map_again(mapping, fd, span.from, span.to);
+        /* What an open block has as its own there already is not the file's. */
+        char *own = mapping->block == NULL ? span.from : mapping->block->private_end;
+        char *from = own > span.from ? own : span.from;
+        status = from < span.to ? nd_map_again(mapping, fd, from, span.to) : 0;
         lost->count -= status == 0;
     }
     nd_return_fd(mapping, fd);
@@ -390,9 +401,9 @@ nd_lost_answer(nd_mapping *mapping, char *address, bool is_bus, bool is_write, i
     if (!is_bus) {
         return is_write && mapping->nbytes > 0 ? answer_store(mapping, address) : ND_NO_FAULT;
     }
-    if (mapping->fault.cause == ND_NO_FAULT && page >= nd_used_end(mapping)) {
+    if (mapping->fault.cause == ND_NO_FAULT && page >= end_in_use(mapping)) {
         char *end_of_range = mapping->range + mapping->range_size;
-        return lose_open(mapping, nd_used_end(mapping), end_of_range) ? cause_at(mapping, page, offset) : ND_NO_FAULT;
+        return lose_open(mapping, end_in_use(mapping), end_of_range) ? cause_at(mapping, page, offset) : ND_NO_FAULT;
     }
     nd_cause cause = answer_bus_error(mapping, page, offset);
     if (cause != ND_NO_FAULT && mapping->fault.cause == ND_NO_FAULT) {

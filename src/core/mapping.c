@@ -262,7 +262,7 @@ nd_used_end(const nd_mapping *mapping)
     size_t page = nd_page_size();
     size_t used = (size_t)(mapping->data + mapping->nbytes - mapping->range);
     used = (used + page - 1) / page * page;
-    return mapping->range + (used ? used : page);
+    return mapping->range + used;
 }
 
 int64_t

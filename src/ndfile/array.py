@@ -480,7 +480,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         Raises
         ------
         LayoutError, FaultError
-            As `refresh`.
+            As `refresh`; and for a negative time.
 
         See Also
         --------

@@ -48,6 +48,10 @@ def follow(array: ArrayBase[Any, Any], timeout_s: float | None) -> Iterator[Any]
     """See `ndfile.memmap.follow`."""
     mapping = owned_mapping(array, "follow")
     _refuse_copy(mapping, "follow")
+    if timeout_s is not None and not timeout_s >= 0:
+        raise LayoutError(
+            f"follow: timeout_s must be 0 or more seconds, not {timeout_s!r}", "Pass None to wait for ever."
+        )
     return _follow(array, mapping, timeout_s)
 
 

@@ -321,6 +321,7 @@ def _cut(mapping: Mapping, growth: Growth) -> None:
     end = mapping.offset + len(mapping)
     mapping.settle_journal()
     if end == 0 and mapping.format is None:
+        os.ftruncate(mapping.fileno(), 0)  # so that the byte is a zero
         end = 1  # as NumPy leaves a file of no items, because nobody could map an empty one
     os.ftruncate(mapping.fileno(), end)
     growth.room_end = end
@@ -451,6 +452,7 @@ def _grow(mapping: Mapping, growth: Growth, after: int) -> None:
         for start in range(before, min(after, growth.stale_nbytes), PIECE_NBYTES):
             mapping.write(bytes(min(PIECE_NBYTES, growth.stale_nbytes - start)), start)
         mapping.write(b"", after)
+        growth.stale_nbytes = max(growth.stale_nbytes, after)
         return
     _cut(mapping, growth)
     if growth.way == "header":
