@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ndfile.errors import AtomicLimitError, LayoutError, LockedError
 from ndfile.files import journal
 from ndfile.files.memory import available_nbytes
-from ndfile.growth import Growth, axis_of, catch_up, way_of, writer_of
+from ndfile.growth import Growth, catch_up, way_of, writer_of
+from ndfile.rows import axis_of
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ndfile._core import watch
 from ndfile.errors import ClosedError, LayoutError
-from ndfile.growth import axis_of, catch_up, owned_mapping, way_of
+from ndfile.growth import catch_up, owned_mapping, way_of
+from ndfile.rows import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

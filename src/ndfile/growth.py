@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import operator
 import os
 import threading
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndfile._core import ArrayBase, guard
+from ndfile._core import guard
 from ndfile.errors import FormatError, LayoutError, LockedError
 from ndfile.files import journal, locks
 from ndfile.files.durable import sync_size
@@ -26,18 +25,18 @@ from ndfile.files.publication import publish
 from ndfile.files.space import reserve, reserve_behind
 from ndfile.formats.raw import is_open_ended, open_ended, sidecar_path
 from ndfile.layout import LIMIT
+from ndfile.rows import axis_of, pieces, row_nbytes_of, rows_for
 from ndfile.stream import PIECE_NBYTES, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ndfile._core import Mapping
+    from ndfile._core import ArrayBase, Mapping
     from ndfile.formats import Format
 
 __all__ = [
     "Growth",
     "append",
-    "axis_of",
     "catch_up",
     "extend",
     "owned_mapping",
@@ -103,18 +102,6 @@ def owned_mapping(array: ArrayBase[Any, Any], act: str) -> Mapping:
     if array.ndim == 0:
         raise LayoutError(f"{act}: the array has no dimensions", "Only arrays with rows can grow.")
     return mapping
-
-
-def axis_of(array: ArrayBase[Any, Any]) -> int:
-    """The axis that grows."""
-    return int(array.ndim) - 1 if array._mmap is not None and array._mmap.is_fortran else 0
-
-
-def row_nbytes_of(array: ArrayBase[Any, Any]) -> int:
-    """Bytes of one step along the axis that grows."""
-    axis = axis_of(array)
-    others: int = math.prod(size for i, size in enumerate(array.shape) if i != axis)
-    return others * int(array.dtype.itemsize)
 
 
 def way_of(mapping: Mapping) -> str | None:
@@ -389,7 +376,7 @@ def _undo(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, rows: in
 def append(array: ArrayBase[Any, Any], rows: Any, sync: bool) -> None:
     """See `ndfile.memmap.append`."""
     mapping = _growable_mapping(array, "append")
-    values = _rows_for(array, rows)
+    values = rows_for(array, rows)
     check_room(mapping, len(mapping) + values.size * array.dtype.itemsize, "append")
     growth = _grower_of(array, mapping, "append")
     with _changing(array, mapping, growth):
@@ -398,7 +385,7 @@ def append(array: ArrayBase[Any, Any], rows: Any, sync: bool) -> None:
         end = start + values.size * array.dtype.itemsize
         _make_room(mapping, growth, mapping.offset + end)
         growth.stale_nbytes = max(growth.stale_nbytes, end)
-        for piece in _pieces(values, array.dtype, axis):
+        for piece in pieces(values, array.dtype, axis):
             mapping.write(piece, start)
             start += len(piece)
         if sync and growth.way == "header":  # by the size, rows and number are one
@@ -415,7 +402,7 @@ def extend(array: ArrayBase[Any, Any], iterable: Iterable[Any], sync: bool) -> N
     batch: list[np.ndarray] = []
     nbytes = 0
     for rows in iterable:
-        batch.append(_rows_for(array, rows).astype(array.dtype))  # a copy: rows may be somebody's buffer
+        batch.append(rows_for(array, rows).astype(array.dtype))  # a copy: rows may be somebody's buffer
         nbytes += batch[-1].nbytes
         if nbytes >= PIECE_NBYTES:
             append(array, np.concatenate(batch, axis), sync)
@@ -479,9 +466,6 @@ def _shrink(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, rows: 
         _cut(mapping, growth)
 
 
-# ---- Rows ----
-
-
 def _wanted_rows(array: ArrayBase[Any, Any], shape: Any) -> int:
     axis = axis_of(array)
     if isinstance(shape, (tuple, list)):
@@ -496,110 +480,3 @@ def _wanted_rows(array: ArrayBase[Any, Any], shape: Any) -> int:
     if rows < 0:
         raise LayoutError(f"resize: {rows} rows are negative", "Sizes are 0 or more.")
     return rows
-
-
-def _rows_for(array: ArrayBase[Any, Any], rows: Any) -> np.ndarray:
-    """The rows as an array with all dimensions, still of any dtype that fits."""
-    values = _as_array(rows, array.dtype)
-    axis = axis_of(array)
-    others = array.shape[:axis] + array.shape[axis + 1 :]
-    if values.shape == others:
-        values = np.expand_dims(values, axis)
-    if values.ndim != array.ndim or values.shape[:axis] + values.shape[axis + 1 :] != others:
-        wanted = ", ".join("n" if i == axis else str(size) for i, size in enumerate(array.shape))
-        raise LayoutError(
-            f"append: rows of shape {values.shape} do not fit the array's {array.shape}",
-            f"Pass shape ({wanted}{',' if array.ndim == 1 else ''}), or {others} for one row.",
-        )
-    if not np.can_cast(values.dtype, array.dtype, "same_kind"):
-        raise TypeError(
-            f"append: rows of {values.dtype} cannot be cast to the array's {array.dtype} with casting='same_kind'. "
-            "Nothing was changed. Convert them with astype first."
-        )
-    if not np.can_cast(values.dtype, array.dtype, "safe") or array.dtype.kind in "mM":  # a finer unit has less room
-        for _ in _pieces(values, array.dtype, axis):
-            pass
-    return values
-
-
-def _as_array(rows: Any, dtype: np.dtype[Any]) -> np.ndarray:
-    if isinstance(rows, ArrayBase):
-        rows.check()
-    if isinstance(rows, np.ndarray):
-        if np.ma.is_masked(rows):
-            raise LayoutError("append: the rows have masked items, which a file does not keep", "Append rows.filled().")
-        return rows
-    values = np.asarray(rows)
-    if hasattr(rows, "dtype"):
-        return values
-    if dtype.kind in "MmV" or values.size == 0:
-        return np.asarray(rows, dtype)
-    if dtype.kind in "SU" and values.dtype.kind in "SU":
-        return _cast(values, dtype, "unsafe")  # from str to bytes too
-    # Numbers of Python's have no width of their own: those that fit are taken as the file's.
-    if dtype.kind in "fc" and values.dtype.kind in "iuf":
-        return _cast(values, dtype, "unsafe")
-    if dtype.kind in "iu" and (values.dtype.kind in "iu" or _are_integers(rows)):
-        try:
-            return np.asarray(rows, dtype)
-        except OverflowError:
-            raise _overflow(np.asarray(rows, object), dtype) from None
-    return values
-
-
-def _are_integers(rows: Any) -> bool:
-    """Whether all are integers, which NumPy makes floats or objects of where they are large."""
-    return all(isinstance(value, (int, np.integer)) for value in np.asarray(rows, object).flat)
-
-
-def _cast(values: np.ndarray, dtype: np.dtype[Any], casting: Any = "same_kind") -> np.ndarray:
-    """The values as the file's dtype; OverflowError where one does not fit."""
-    if values.dtype == dtype:
-        return values
-    with np.errstate(over="raise", invalid="ignore"):
-        try:
-            cast = values.astype(dtype, casting=casting)
-        except FloatingPointError:
-            cast = None
-    if cast is None or not _holds(values, cast):
-        raise _overflow(values, dtype)
-    return cast
-
-
-def _overflow(values: np.ndarray, dtype: np.dtype[Any]) -> OverflowError:
-    return OverflowError(
-        f"append: a value of {values.dtype} does not fit the array's {dtype}. Nothing was changed. "
-        "Append what fits, or make an array of a dtype that takes it."
-    )
-
-
-def _holds(values: np.ndarray, cast: np.ndarray) -> bool:
-    """Whether the cast has lost no value. That floats and times are rounded is no loss."""
-    if values.dtype.kind in "iu" and cast.dtype.kind in "iu":
-        info = np.iinfo(cast.dtype)
-        return not values.size or (int(values.min()) >= info.min and int(values.max()) <= info.max)
-    if values.dtype.kind in "mM":
-        back = cast.astype(values.dtype)
-        is_coarser = not np.can_cast(values.dtype, cast.dtype, "safe")
-        return is_coarser or bool(np.array_equal(back, values, equal_nan=True))
-    if values.dtype.names is not None and cast.dtype.names is not None:
-        fields = zip(values.dtype.names, cast.dtype.names, strict=True)
-        return all(_holds(values[name], cast[other]) for name, other in fields)
-    if cast.dtype.kind in "SU":
-        try:
-            return bool((cast.astype(values.dtype) == values).all())
-        except ValueError:  # a number that was cut in two
-            return False
-    return True
-
-
-def _pieces(values: np.ndarray, dtype: np.dtype[Any], axis: int) -> Iterator[memoryview]:
-    """The bytes of the rows as the file has them, some MiB at a time."""
-    order = "C" if axis == 0 else "F"
-    count = values.shape[axis]
-    row_nbytes = values.nbytes // count if count else 1
-    step = max(PIECE_NBYTES // max(row_nbytes, 1), 1)
-    for start in range(0, count if values.nbytes else 0, step):
-        some = values[start : start + step] if axis == 0 else values[..., start : start + step]
-        piece = np.asarray(_cast(some, dtype), order=order)  # type: ignore[call-overload]
-        yield memoryview(piece.reshape(-1, order="A").view(np.uint8))
