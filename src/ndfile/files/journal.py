@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from ndfile._core import Mapping
 
 __all__ = [
-    "SUFFIX",
     "drop",
     "finish",
     "is_pending",
     "journal_path",
     "make",
     "recover",
+    "require_name",
     "settle",
     "settle_before_replacing",
 ]
@@ -127,7 +127,7 @@ def settle(fd: int, path: Any, *, may_write: bool) -> bool:
     if may_write and not locks.is_held(fd):
         # What is there never came true. It may stay where it cannot be removed.
         with contextlib.suppress(OSError):
-            _replay(fd, path)
+            return _replay(fd, path) == "replayed"
     return False
 
 
