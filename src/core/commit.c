@@ -160,20 +160,6 @@ commit_get_has_journal(PyObject *object, void *Py_UNUSED(closure))
     return PyBool_FromLong(((MappingObject *)object)->journal >= 0);
 }
 
-int
-commit_settle(MappingObject *self)
-{
-    if (self->journal < 0) {
-        return nd_journal_sync_beside(self->map.path);
-    }
-    if (!self->journal_is_revoked) {
-        return 0;
-    }
-    int status = fdatasync(self->journal) < 0 ? errno : 0;
-    self->journal_is_revoked = status != 0;
-    return status;
-}
-
 const char commit_settle_doc[] =
     "settle_journal($self, /)\n--\n\n"
     "Wait until the disk knows that the last commit is over. Before the file gets another size: a journal is the file's\n"
@@ -187,7 +173,7 @@ commit_settle_method(PyObject *object, PyObject *Py_UNUSED(ignored))
     if (self->journal >= 0) {
         self->in_use++;
         Py_BEGIN_ALLOW_THREADS
-        status = commit_settle(self);
+        status = mapping_settle(self);
         Py_END_ALLOW_THREADS
         self->in_use--;
     }

@@ -24,8 +24,4 @@ extern const char commit_keep_journal_doc[], commit_begin_doc[], commit_end_doc[
 /* Roll an open block back. Returns an errno value. */
 int commit_undo(MappingObject *self);
 
-/* Let the disk know that the journal's last commit is over: from here on it could undo what is written to the file by
- * other ways. Returns an errno value. */
-int commit_settle(MappingObject *self);
-
 #endif

@@ -80,6 +80,10 @@ int mapping_sync(MappingObject *self);
 /* Raise FaultError if the mapping has failed, or its file is shorter than it. Returns 0 or -1. */
 int mapping_check(MappingObject *self, const char *act);
 
+/* Let the disk know that the journal's last commit is over: from here on it could undo what is written to the file by
+ * other ways. Returns an errno value. */
+int mapping_settle(MappingObject *self);
+
 /* The size that the file must have at least. */
 static inline int64_t
 mapping_end_in_file(const MappingObject *self)

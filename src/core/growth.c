@@ -2,7 +2,6 @@
 
 #include "growth.h"
 
-#include "commit.h"
 #include "fault_error.h"
 #include "view.h"
 
@@ -488,7 +487,7 @@ growth_release(MappingObject *self)
     if (is_ours && self->journal >= 0 && !self->journal_is_needed) {
         /* It must not come true again: neither with the file's new size, nor when its name comes back after a power
          * loss. */
-        status = commit_settle(self);
+        status = mapping_settle(self);
     }
     if (is_ours && self->trims && !self->journal_is_needed && self->map.fault.cause == ND_NO_FAULT && status == 0 &&
         ftruncate(self->map.fd, end_of_file(self)) < 0) {

@@ -30,19 +30,6 @@ mapping_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-int
-mapping_raise_errno(MappingObject *self, int status)
-{
-    errno = status;
-    if (self->filename == Py_None) {
-        PyErr_SetFromErrno(PyExc_OSError);
-    }
-    else {
-        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, self->filename);
-    }
-    return -1;
-}
-
 static int
 access_of(const char *mode, nd_access *access)
 {
@@ -117,107 +104,6 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     nd_guard_add(&self->map);
     return (PyObject *)self;
-}
-
-/* A file that was cut inside a page gives no fault, so its size is compared. */
-static int
-check_size(MappingObject *self, const char *act)
-{
-    int64_t size;
-    if (self->map.file_nbytes > 0 && nd_size_now(&self->map, &size) && size < mapping_end_in_file(self)) {
-        nd_guard_mark(&self->map, ND_TRUNCATED, size);
-    }
-    nd_guard_lock();
-    bool is_whole = self->map.fault.cause == ND_NO_FAULT;
-    nd_guard_unlock();
-    return is_whole ? 0 : fault_raise(self, act);
-}
-
-int
-mapping_check(MappingObject *self, const char *act)
-{
-    return self->closed ? fault_raise(self, act) : check_size(self, act);
-}
-
-/* After a failed write the kernel forgets which pages were concerned, and later calls succeed: the first failure is
- * kept and answered again. Another thread may have had it meanwhile. */
-static void
-note_failure(MappingObject *self, int status)
-{
-    if (self->sync_failure == 0) {
-        self->sync_failure = status;
-    }
-}
-
-static int
-refuse_failed(MappingObject *self)
-{
-    return self->sync_failure == 0 ? 0 : mapping_raise_errno(self, self->sync_failure);
-}
-
-int
-mapping_flush(MappingObject *self, size_t from, size_t nbytes)
-{
-    if (self->closed) {
-        return fault_raise(self, "flush");
-    }
-    if (self->map.access != ND_WRITE || self->map.block != NULL) {
-        return 0; /* a block's changes are nobody's business before its end */
-    }
-    if (refuse_failed(self) < 0 || check_size(self, "flush") < 0) {
-        return -1;
-    }
-    int status;
-    self->in_use++;
-    Py_BEGIN_ALLOW_THREADS
-    status = commit_settle(self);
-    status = status != 0 ? status : nd_sync(&self->map, from, nbytes);
-    Py_END_ALLOW_THREADS
-    self->in_use--;
-    note_failure(self, status);
-    return refuse_failed(self);
-}
-
-int
-mapping_sync_data(MappingObject *self)
-{
-    if (self->closed) {
-        return fault_raise(self, "sync");
-    }
-    if (self->map.access != ND_WRITE || self->map.block != NULL) {
-        return 0;
-    }
-    if (refuse_failed(self) < 0) {
-        return -1;
-    }
-    int status;
-    self->in_use++;
-    Py_BEGIN_ALLOW_THREADS
-    status = commit_settle(self);
-    status = status != 0 ? status : fdatasync(self->map.fd) < 0 ? errno : 0;
-    Py_END_ALLOW_THREADS
-    self->in_use--;
-    note_failure(self, status);
-    return refuse_failed(self);
-}
-
-int
-mapping_sync(MappingObject *self)
-{
-    if (mapping_flush(self, 0, self->map.nbytes) < 0) {
-        return -1;
-    }
-    if (self->map.access != ND_WRITE || self->map.block != NULL) {
-        return 0;
-    }
-    int status;
-    self->in_use++;
-    Py_BEGIN_ALLOW_THREADS
-    status = nd_sync_file(&self->map);
-    Py_END_ALLOW_THREADS
-    self->in_use--;
-    note_failure(self, status);
-    return refuse_failed(self);
 }
 
 /* Another thread may be writing to the file just now. */

@@ -456,10 +456,9 @@ def _shrink(array: ArrayBase[Any, Any], mapping: Mapping, growth: Growth, rows: 
             f"resize {str(mapping.filename)!r}: with the guard off, views of what is cut would end the process. "
             "Nothing was changed. Turn the guard on, or use .npy."
         )
-    if mapping.in_block:
-        array._set_rows(rows, True)
-        return
     array._set_rows(rows, True)
+    if mapping.in_block:
+        return
     if growth.way == "header":  # the disk must not have the larger number with the smaller file
         mapping.sync_data()
     if guard():
