@@ -717,6 +717,15 @@ def test_what_a_callable_raises_ends_the_work_and_all_threads(random_file, act, 
     assert threading.enumerate() == threads
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """A shell starts what it puts into the background with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_stops_at_once_and_leaves_nothing(tmp_path):
     path = tmp_path / "sparse.dat"
     path.touch()
