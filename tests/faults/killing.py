@@ -15,7 +15,6 @@ import os
 import pathlib
 import random
 import signal
-import tempfile
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from faulty import call, compile_library
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = [
     "Folder",
@@ -33,14 +32,10 @@ __all__ = [
     "at_every_change",
     "killed",
     "with_killing_calls",
-    "working_folder",
 ]
 
 # A pipe that holds what a process tells until it is killed, so that it never waits for a reader.
 PIPE_NBYTES = 1 << 20
-
-# A file system without a disk: a kill leaves the same there, and syncs cost nothing. The short forms use it.
-MEMORY = "/dev/shm"
 
 # Exit status of a process that may not be traced.
 FORBIDDEN = 77
@@ -110,16 +105,6 @@ def _pipe() -> tuple[int, int]:
     with contextlib.suppress(PermissionError):  # somebody has many large pipes: a small one does too
         fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_NBYTES)
     return ends
-
-
-@contextlib.contextmanager
-def working_folder(otherwise: str) -> Iterator[str]:
-    """A folder for files whose writers are killed: in memory in the short form, where there is such, or the other."""
-    if "NDFILE_ROUNDS_SCALE" in os.environ or not os.access(MEMORY, os.W_OK):
-        yield otherwise
-        return
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        yield folder
 
 
 class Folder:

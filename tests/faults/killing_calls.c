@@ -106,51 +106,30 @@ mode_of(int flags, va_list rest)
 /* Opening changes something where it creates or cuts. */
 #define CHANGES(flags) ((flags) & (O_CREAT | O_TRUNC))
 
-#define INTERPOSE_OPEN(symbol)                               \
-    PUBLIC int symbol(const char *path, int flags, ...)      \
-    {                                                        \
-        static int (*real)(const char *, int, ...);          \
-        if (real == NULL) {                                  \
-            *(void **)&real = dlsym(RTLD_NEXT, #symbol);     \
-        }                                                    \
-        va_list rest;                                        \
-        va_start(rest, flags);                               \
-        mode_t mode = mode_of(flags, rest);                  \
-        va_end(rest);                                        \
-        if (CHANGES(flags)) {                                \
-            instant("before", #symbol);                      \
-        }                                                    \
-        int result = real(path, flags, mode);                \
-        if (CHANGES(flags)) {                                \
-            instant("after", #symbol);                       \
-        }                                                    \
-        return result;                                       \
+#define INTERPOSE_OPEN(symbol, parameters, ...)          \
+    PUBLIC int symbol parameters                         \
+    {                                                    \
+        static int(*real) parameters;                    \
+        if (real == NULL) {                              \
+            *(void **)&real = dlsym(RTLD_NEXT, #symbol); \
+        }                                                \
+        va_list rest;                                    \
+        va_start(rest, flags);                           \
+        mode_t mode = mode_of(flags, rest);              \
+        va_end(rest);                                    \
+        if (CHANGES(flags)) {                            \
+            instant("before", #symbol);                  \
+        }                                                \
+        int result = real(__VA_ARGS__, mode);            \
+        if (CHANGES(flags)) {                            \
+            instant("after", #symbol);                   \
+        }                                                \
+        return result;                                   \
     }
-INTERPOSE_OPEN(open)
-INTERPOSE_OPEN(open64)
-
-#define INTERPOSE_OPENAT(symbol)                                    \
-    PUBLIC int symbol(int folder, const char *path, int flags, ...) \
-    {                                                               \
-        static int (*real)(int, const char *, int, ...);            \
-        if (real == NULL) {                                         \
-            *(void **)&real = dlsym(RTLD_NEXT, #symbol);            \
-        }                                                           \
-        va_list rest;                                               \
-        va_start(rest, flags);                                      \
-        mode_t mode = mode_of(flags, rest);                         \
-        va_end(rest);                                               \
-        if (CHANGES(flags)) {                                       \
-            instant("before", #symbol);                             \
-        }                                                           \
-        int result = real(folder, path, flags, mode);               \
-        if (CHANGES(flags)) {                                       \
-            instant("after", #symbol);                              \
-        }                                                           \
-        return result;                                              \
-    }
-INTERPOSE_OPENAT(openat)
-INTERPOSE_OPENAT(openat64)
+INTERPOSE_OPEN(open, (const char *path, int flags, ...), path, flags)
+INTERPOSE_OPEN(open64, (const char *path, int flags, ...), path, flags)
+INTERPOSE_OPEN(openat, (int folder, const char *path, int flags, ...), folder, path, flags)
+INTERPOSE_OPEN(openat64, (int folder, const char *path, int flags, ...), folder, path, flags)
 
 static int
 is_a_file(int fd)
@@ -191,27 +170,27 @@ positioned(pwrite_like *real, const char *name, int fd, const void *data, size_t
 INTERPOSE_PWRITE(pwrite, off_t)
 INTERPOSE_PWRITE(pwrite64, off64_t)
 
+static ssize_t (*real_write)(int, const void *, size_t);
+
+/* As `positioned` calls it: the kernel knows where it goes on. */
+static ssize_t
+write_on(int fd, const void *data, size_t size, off64_t from)
+{
+    (void)from;
+    return real_write(fd, data, size);
+}
+
 PUBLIC ssize_t
 write(int fd, const void *data, size_t size)
 {
-    static ssize_t (*real)(int, const void *, size_t);
-    if (real == NULL) {
-        *(void **)&real = dlsym(RTLD_NEXT, "write");
+    if (real_write == NULL) {
+        *(void **)&real_write = dlsym(RTLD_NEXT, "write");
     }
     if (!is_a_file(fd)) {
-        return real(fd, data, size);
+        return real_write(fd, data, size);
     }
-    off64_t from = fcntl(fd, F_GETFL) & O_APPEND ? lseek64(fd, 0, SEEK_END) : lseek64(fd, 0, SEEK_CUR);
-    instant("before", "write");
-    for (off64_t page = (from / PAGE + 1) * PAGE; page < from + (off64_t)size; page += PAGE) {
-        if (is_now()) {
-            real(fd, data, (size_t)(page - from));
-            die("in the middle of", "write");
-        }
-    }
-    ssize_t result = real(fd, data, size);
-    instant("after", "write");
-    return result;
+    off64_t from = lseek64(fd, 0, fcntl(fd, F_GETFL) & O_APPEND ? SEEK_END : SEEK_CUR);
+    return positioned(write_on, "write", fd, data, size, from);
 }
 
 INTERPOSE(ssize_t, writev, (int fd, const struct iovec *parts, int count), fd, parts, count)

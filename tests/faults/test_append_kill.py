@@ -9,7 +9,7 @@ import pytest
 from checked_rows import DTYPE, WIDTH, first_wrong, rows_of
 from faulty import record, rounds
 from growing_files import GROWING, ROW_NBYTES, Npy
-from killing import Folder, Stepped, at_every_call, at_every_change, killed, with_killing_calls, working_folder
+from killing import Folder, Stepped, at_every_call, at_every_change, killed, with_killing_calls
 
 import ndfile as nf
 
@@ -444,26 +444,19 @@ def step_through(work, name, library_folder, folder):
 # ---- The proof ----
 
 
-@pytest.fixture
-def folder(tmp_path):
-    (files := tmp_path / "files").mkdir()
-    with working_folder(str(files)) as folder:
-        yield folder
-
-
 @pytest.mark.parametrize("name", GROWING)
-def test_no_kill_tears_or_loses_a_row(folder, name):
+def test_no_kill_tears_or_loses_a_row(working_folder, name):
     started_s = time.monotonic()
-    problems, seen = kill_often(name, folder, KILLS)
+    problems, seen = kill_often(name, working_folder, KILLS)
     assert problems == []
     assert seen["in an act"] > KILLS // 20  # it was killed at work
     record(f"append-kill-{name}", started_s, **seen, torn=0, lost=0)
 
 
 @pytest.mark.parametrize("name", [*GROWING, "long header"])
-def test_no_kill_at_any_call_tears_or_loses_a_row(tmp_path, folder, name):
+def test_no_kill_at_any_call_tears_or_loses_a_row(tmp_path, working_folder, name):
     started_s = time.monotonic()
-    problems, places = with_killing_calls(kill_at_each_call, tmp_path, name, folder)
+    problems, places = with_killing_calls(kill_at_each_call, tmp_path, name, working_folder)
     assert problems == []
     assert len(places) > 20
     assert places[-1] is None  # the last one came to its end
@@ -471,17 +464,17 @@ def test_no_kill_at_any_call_tears_or_loses_a_row(tmp_path, folder, name):
 
 
 @pytest.mark.parametrize("name", GROWING)
-def test_no_instruction_of_an_append_leaves_a_torn_file(tmp_path, folder, name):
-    problems, looks, _ = step_through(append_by_steps, name, tmp_path, folder)
+def test_no_instruction_of_an_append_leaves_a_torn_file(tmp_path, working_folder, name):
+    problems, looks, _ = step_through(append_by_steps, name, tmp_path, working_folder)
     assert problems == []
     assert len(looks) >= 2  # each append changes the number of rows
 
 
 @pytest.mark.skipif("NDFILE_ROUNDS_SCALE" not in os.environ, reason="takes a minute: it is of the long form")
 @pytest.mark.parametrize("name", GROWING)
-def test_no_instruction_of_growth_leaves_a_torn_file(tmp_path, folder, name):
+def test_no_instruction_of_growth_leaves_a_torn_file(tmp_path, working_folder, name):
     started_s = time.monotonic()
-    problems, looks, steps = step_through(grow_by_steps, name, tmp_path, folder)
+    problems, looks, steps = step_through(grow_by_steps, name, tmp_path, working_folder)
     assert problems == []
     assert len(looks) >= 5
     record(f"append-kill-instructions-{name}", started_s, instructions=steps, changes=len(looks), torn=0)
@@ -491,15 +484,15 @@ def test_no_instruction_of_growth_leaves_a_torn_file(tmp_path, folder, name):
 
 
 @pytest.mark.parametrize("name", ["by hand", "saved anew"])
-def test_growth_by_hand_is_torn_at_random_and_at_calls(tmp_path, folder, name):
+def test_growth_by_hand_is_torn_at_random_and_at_calls(tmp_path, working_folder, name):
     """The harness kills where it matters, and sees what is torn."""
-    problems, _ = kill_often(name, folder, 20)
+    problems, _ = kill_often(name, working_folder, 20)
     assert problems
-    problems, _ = with_killing_calls(kill_at_each_call, tmp_path, name, folder)
+    problems, _ = with_killing_calls(kill_at_each_call, tmp_path, name, working_folder)
     assert problems
 
 
-def test_a_number_that_is_stored_before_its_rows_is_seen(tmp_path, folder):
+def test_a_number_that_is_stored_before_its_rows_is_seen(tmp_path, working_folder):
     """Both are stores into memory: no system call comes between."""
-    problems, _, _ = step_through(append_one_by_steps, "number first", tmp_path, folder)
+    problems, _, _ = step_through(append_one_by_steps, "number first", tmp_path, working_folder)
     assert problems

@@ -15,7 +15,7 @@ import pytest
 from checked_rows import DTYPE, WIDTH
 from faulty import PAGE, record, rounds
 from growing_files import GROWING, Npy
-from killing import Folder, at_every_call, killed, with_killing_calls, working_folder
+from killing import Folder, at_every_call, killed, with_killing_calls
 
 import ndfile as nf
 from ndfile.errors import NeedsRecoveryError
@@ -472,26 +472,19 @@ def kill_at_each_call(name, folder, ways, each, most_problems):
 # ---- The proof ----
 
 
-@pytest.fixture
-def folder(tmp_path):
-    (files := tmp_path / "files").mkdir()
-    with working_folder(str(files)) as folder:
-        yield folder
-
-
 @pytest.mark.parametrize("name", GROWING)
-def test_no_kill_tears_or_loses_a_commit(folder, name):
+def test_no_kill_tears_or_loses_a_commit(working_folder, name):
     started_s = time.monotonic()
-    problems, seen = kill_often(name, folder, KILLS, LONG)
+    problems, seen = kill_often(name, working_folder, KILLS, LONG)
     assert problems == []
     assert seen["commits"] > KILLS // 5  # it was killed at work
     record(f"atomic-kill-{name}", started_s, **seen, torn=0, lost=0)
 
 
 @pytest.mark.parametrize("name", GROWING)
-def test_no_kill_at_any_call_of_a_commit_or_a_recovery_tears_it(tmp_path, folder, name):
+def test_no_kill_at_any_call_of_a_commit_or_a_recovery_tears_it(tmp_path, working_folder, name):
     started_s = time.monotonic()
-    problems, seen = with_killing_calls(kill_at_each_call, tmp_path, name, folder, WAYS, EACH, 10)
+    problems, seen = with_killing_calls(kill_at_each_call, tmp_path, name, working_folder, WAYS, EACH, 10)
     assert problems == []
     assert seen["ended"]
     assert seen["instants of commits"] > 50
@@ -499,14 +492,14 @@ def test_no_kill_at_any_call_of_a_commit_or_a_recovery_tears_it(tmp_path, folder
     record(f"atomic-kill-calls-{name}", started_s, **seen, torn=0, lost=0)
 
 
-def test_changes_through_numpy_memmap_are_torn(folder):
+def test_changes_through_numpy_memmap_are_torn(working_folder):
     """The control: the harness kills between two changes."""
-    problems, _ = kill_often("numpy.memmap", folder, 40, LONG._replace(grows=False))
+    problems, _ = kill_often("numpy.memmap", working_folder, 40, LONG._replace(grows=False))
     assert problems
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_log_with_a_mistake_is_found_out(tmp_path, folder, mistake):
+def test_a_log_with_a_mistake_is_found_out(tmp_path, working_folder, mistake):
     """The control: the harness kills at the call where it matters, in recovery too."""
-    problems, _ = with_killing_calls(kill_at_each_call, tmp_path, mistake, folder, WAYS, EACH, 1)
+    problems, _ = with_killing_calls(kill_at_each_call, tmp_path, mistake, working_folder, WAYS, EACH, 1)
     assert problems

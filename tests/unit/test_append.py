@@ -6,31 +6,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from faulty import PAGE
 from growing_kinds import KINDS, Kind, load, numbered, unchanged
 
 import ndfile as nf
 from ndfile.errors import ClosedError, LayoutError
 
 MIB = 1 << 20
-PAGE = os.sysconf("SC_PAGESIZE")
-
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def npy(tmp_path):
-    """A function that writes an array to a `.npy` file and opens it for appending."""
-
-    def make(array, name="x.npy"):
-        np.save(tmp_path / name, array)
-        return nf.open(str(tmp_path / name), "r+")
-
-    return make
-
-
 # ---- What it does ----
 
 
@@ -100,8 +82,8 @@ def test_the_space_that_was_made_ahead_is_given_back_when_the_last_view_dies(kin
     assert os.stat(path).st_blocks * 512 <= 2 * PAGE
 
 
-def test_the_space_is_given_back_of_an_array_in_a_cycle(npy):
-    holder = [npy(numbered(4))]
+def test_the_space_is_given_back_of_an_array_in_a_cycle(npy_of):
+    holder = [npy_of(numbered(4))]
     holder.append(holder)
     path = holder[0].filename
     holder[0].append(numbered(1))
@@ -110,16 +92,16 @@ def test_the_space_is_given_back_of_an_array_in_a_cycle(npy):
     assert os.path.getsize(path) == 128 + numbered(5).nbytes
 
 
-def test_the_space_is_given_back_at_the_end_of_a_program(npy, run_python):
-    array = npy(numbered(4))
+def test_the_space_is_given_back_at_the_end_of_a_program(npy_of, run_python):
+    array = npy_of(numbered(4))
     array.close()
     run_python("import sys, ndfile as nf; a = nf.open(sys.argv[1], 'r+'); a.append(a)", array.filename)
     assert os.path.getsize(array.filename) == 128 + numbered(8).nbytes
 
 
-def test_space_is_made_in_steps_that_grow(npy):
+def test_space_is_made_in_steps_that_grow(npy_of):
     """Made anew for each row it would have been asked for 20,000 times."""
-    with npy(np.zeros((1, 1024), "u1")) as array:
+    with npy_of(np.zeros((1, 1024), "u1")) as array:
         row = np.ones(1024, "u1")
         sizes = set()
         for _ in range(20_000):
@@ -129,8 +111,8 @@ def test_space_is_made_in_steps_that_grow(npy):
     assert max(sizes) < 2 * array.nbytes
 
 
-def test_what_was_made_ahead_is_bounded(npy):
-    with npy(np.zeros((1, 8), "u1")) as array:
+def test_what_was_made_ahead_is_bounded(npy_of):
+    with npy_of(np.zeros((1, 8), "u1")) as array:
         array.append(array)
         assert os.path.getsize(array.filename) <= 128 + 16 + (1 << 20) + PAGE
 
@@ -210,8 +192,8 @@ def test_everything_that_tells_of_the_shape_changes_with_it(tmp_path, shape, ord
     array.close()
 
 
-def test_a_wide_view_of_many_rows_is_whole(npy):
-    with npy(numbered(1)) as array:
+def test_a_wide_view_of_many_rows_is_whole(npy_of):
+    with npy_of(numbered(1)) as array:
         for count in (1, 10, 100_000):
             array.append(numbered(count, len(array)))
         np.testing.assert_array_equal(array.sum(0), numbered(len(array)).sum(0))
@@ -219,8 +201,8 @@ def test_a_wide_view_of_many_rows_is_whole(npy):
         np.testing.assert_array_equal(array[-1], numbered(1, len(array) - 1)[0])
 
 
-def test_iterating_sees_the_rows_that_come_meanwhile(npy):
-    with npy(np.arange(3)) as array:
+def test_iterating_sees_the_rows_that_come_meanwhile(npy_of):
+    with npy_of(np.arange(3)) as array:
         seen = []
         for value in array:
             seen.append(int(value))
@@ -229,13 +211,13 @@ def test_iterating_sees_the_rows_that_come_meanwhile(npy):
         assert seen == [0, 1, 2, 10, 11, 12]
 
 
-def test_memory_does_not_grow_by_what_is_appended(npy):
+def test_memory_does_not_grow_by_what_is_appended(npy_of):
     def private_nbytes():
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
 
     rows = np.ones((16, 65536), "u1")
-    with npy(rows) as array:
+    with npy_of(rows) as array:
         array.append(rows)
         before = private_nbytes()
         for _ in range(64):
@@ -288,8 +270,8 @@ def test_every_dtype_is_appended_to(tmp_path, dtype, order):
 
 
 @pytest.mark.parametrize("rows", [5, 5.0, np.float32(5), np.array(5), [5], (5,), np.array([5]), range(5, 6)])
-def test_a_number_is_a_row_of_an_array_of_one_axis(npy, rows):
-    with npy(np.arange(3, dtype="f8")) as array:
+def test_a_number_is_a_row_of_an_array_of_one_axis(npy_of, rows):
+    with npy_of(np.arange(3, dtype="f8")) as array:
         array.append(rows)
         np.testing.assert_array_equal(load(array), [0, 1, 2, 5])
 
@@ -318,15 +300,15 @@ def test_rows_come_in_any_form(kind, tmp_path, form):
         np.testing.assert_array_equal(kind.read(array), numbered(6))
 
 
-def test_rows_that_share_their_bytes_are_written_each(npy):
-    with npy(numbered(1)) as array:
+def test_rows_that_share_their_bytes_are_written_each(npy_of):
+    with npy_of(numbered(1)) as array:
         array.append(np.broadcast_to(np.float32(7), (4, 3)))
         np.testing.assert_array_equal(load(array)[1:], np.full((4, 3), 7))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_rows_of_no_bytes_are_counted_by_a_header(npy, count):
-    with npy(np.zeros((2, 0, 3))) as array:
+def test_rows_of_no_bytes_are_counted_by_a_header(npy_of, count):
+    with npy_of(np.zeros((2, 0, 3))) as array:
         array.append(np.zeros((count, 0, 3)))
         array.append(np.zeros((0, 3)))
         assert load(array).shape == array.shape == (3 + count, 0, 3)
@@ -376,16 +358,16 @@ OWN = {
 
 
 @pytest.mark.parametrize("own", OWN.values(), ids=OWN)
-def test_an_array_is_appended_to_itself(npy, own):
-    with npy(numbered(3)) as array:
+def test_an_array_is_appended_to_itself(npy_of, own):
+    with npy_of(numbered(3)) as array:
         wanted = np.vstack([numbered(3), own(numbered(3))])
         array.append(own(array))
         np.testing.assert_array_equal(load(array), wanted)
         np.testing.assert_array_equal(array, wanted)
 
 
-def test_an_array_larger_than_a_piece_is_appended_to_itself(npy):
-    with npy(numbered(2 * MIB, dtype="i4")) as array:
+def test_an_array_larger_than_a_piece_is_appended_to_itself(npy_of):
+    with npy_of(numbered(2 * MIB, dtype="i4")) as array:
         array.append(array[::-1])
         np.testing.assert_array_equal(array[2 * MIB :], array[: 2 * MIB][::-1])
 
@@ -409,9 +391,9 @@ def test_an_array_is_extended_by_itself_once(run_python, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "mode"), [("npy", "r"), ("npy", "r+"), ("npy", "c"), ("npy F", "r"), ("bare", "r")])
-def test_rows_come_from_another_file_that_is_larger_than_a_piece(tmp_path, npy, name, mode):
+def test_rows_come_from_another_file_that_is_larger_than_a_piece(tmp_path, npy_of, name, mode):
     kind = KINDS[name]
-    npy(numbered(3 * MIB, dtype="i4"), "source.npy").close()
+    npy_of(numbered(3 * MIB, dtype="i4"), "source.npy").close()
     with nf.open(tmp_path / "source.npy", mode) as source, kind.make(tmp_path, numbered(1, dtype="i4")) as array:
         tracemalloc.start()
         array.append(kind.turned(source))
@@ -421,8 +403,8 @@ def test_rows_come_from_another_file_that_is_larger_than_a_piece(tmp_path, npy, 
         assert peak < source.nbytes / 2
 
 
-def test_rows_that_are_cast_are_cast_in_pieces(npy):
-    with npy(numbered(1)) as array:
+def test_rows_that_are_cast_are_cast_in_pieces(npy_of):
+    with npy_of(numbered(1)) as array:
         rows = np.broadcast_to(np.float64(1.5), (4 * MIB, 3))
         tracemalloc.start()
         array.append(rows)
@@ -432,10 +414,10 @@ def test_rows_that_are_cast_are_cast_in_pieces(npy):
         assert peak < array.nbytes
 
 
-def test_rows_come_from_numpys_memmap(npy, tmp_path):
+def test_rows_come_from_numpys_memmap(npy_of, tmp_path):
     np.save(tmp_path / "source.npy", numbered(5))
     source = np.load(tmp_path / "source.npy", mmap_mode="r")
-    with npy(numbered(1)) as array:
+    with npy_of(numbered(1)) as array:
         array.append(source)
         np.testing.assert_array_equal(load(array)[1:], source)
     source._mmap.close()
@@ -447,15 +429,15 @@ def test_rows_come_from_another_opening_of_the_same_file(kind, tmp_path):
         np.testing.assert_array_equal(kind.read(array), np.vstack([numbered(4), numbered(4)]))
 
 
-def test_rows_of_a_closed_array_are_refused(npy):
-    source = npy(numbered(4), "source.npy")
+def test_rows_of_a_closed_array_are_refused(npy_of):
+    source = npy_of(numbered(4), "source.npy")
     source.close()
-    with npy(numbered(2)) as array, unchanged(array), pytest.raises(ClosedError):
+    with npy_of(numbered(2)) as array, unchanged(array), pytest.raises(ClosedError):
         array.append(source)
 
 
-def test_rows_of_a_file_that_was_cut_are_refused(npy):
-    with nf.open(npy(numbered(4000), "source.npy").filename) as source, npy(numbered(2)) as array:
+def test_rows_of_a_file_that_was_cut_are_refused(npy_of):
+    with nf.open(npy_of(numbered(4000), "source.npy").filename) as source, npy_of(numbered(2)) as array:
         os.truncate(source.filename, PAGE)
         with pytest.raises(OSError):  # noqa: PT011  # the write that meets the hole, or the fault
             array.append(source)

@@ -7,29 +7,11 @@ import threading
 
 import numpy as np
 import pytest
+from faulty import PAGE
 from growing_kinds import KINDS, Kind, load, numbered, unchanged
 
 import ndfile as nf
 from ndfile.errors import LayoutError
-
-PAGE = os.sysconf("SC_PAGESIZE")
-
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def npy(tmp_path):
-    """A function that writes an array to a `.npy` file and opens it for appending."""
-
-    def make(array, name="x.npy"):
-        np.save(tmp_path / name, array)
-        return nf.open(str(tmp_path / name), "r+")
-
-    return make
-
 
 # ---- Headers ----
 
@@ -67,9 +49,9 @@ def test_every_version_of_the_header_counts(path, version, order, by):
     assert header_of(path)[6:8] == bytes(version or (1, 0))
 
 
-def test_a_header_of_names_that_are_not_ascii_counts(npy):
+def test_a_header_of_names_that_are_not_ascii_counts(npy_of):
     with pytest.warns(UserWarning, match="3.0"):
-        array = npy(np.zeros(3, [("\u00e9\u4e2d", "u1"), ("b", "u1")]))
+        array = npy_of(np.zeros(3, [("\u00e9\u4e2d", "u1"), ("b", "u1")]))
     assert header_of(array.filename)[6] == 3
     for count in range(4, 14):
         array.append(np.ones(1, array.dtype))
@@ -79,9 +61,9 @@ def test_a_header_of_names_that_are_not_ascii_counts(npy):
 
 
 @pytest.mark.parametrize("fields", [60, 300])
-def test_a_header_larger_than_a_sector_or_a_page_counts(npy, fields):
+def test_a_header_larger_than_a_sector_or_a_page_counts(npy_of, fields):
     dtype = np.dtype([(f"field{number:04}", "u1") for number in range(fields)])
-    array = npy(np.zeros(3, dtype))
+    array = npy_of(np.zeros(3, dtype))
     assert len(header_of(array.filename)) > (PAGE if fields == 300 else 512)
     for count in range(4, 14):
         array.append(np.ones(1, dtype))
@@ -302,8 +284,8 @@ def test_the_bytes_before_the_array_are_kept(tmp_path):
         assert file.read(100) == b"\xa5" * 100
 
 
-def test_a_header_is_prepared_anew_after_a_block_that_was_rolled_back(npy):
-    with npy(np.zeros(0, "u1")) as array:
+def test_a_header_is_prepared_anew_after_a_block_that_was_rolled_back(npy_of):
+    with npy_of(np.zeros(0, "u1")) as array:
         with contextlib.suppress(KeyError), array.atomic():
             array.append(np.zeros(0, "u1"))
             raise KeyError

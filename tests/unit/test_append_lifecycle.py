@@ -9,30 +9,11 @@ import tempfile
 
 import numpy as np
 import pytest
-from faulty import forked
-from growing_kinds import KINDS, numbered, unchanged
+from faulty import PAGE, forked
+from growing_kinds import numbered, unchanged
 
 import ndfile as nf
 from ndfile.errors import ClosedError
-
-PAGE = os.sysconf("SC_PAGESIZE")
-
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def npy(tmp_path):
-    """A function that writes an array to a `.npy` file and opens it for appending."""
-
-    def make(array, name="x.npy"):
-        np.save(tmp_path / name, array)
-        return nf.open(str(tmp_path / name), "r+")
-
-    return make
-
 
 # ---- Durability ----
 
@@ -44,8 +25,8 @@ def test_rows_are_appended_durably(kind, tmp_path):
             np.testing.assert_array_equal(kind.read(array), numbered(count + 1))
 
 
-def test_sync_is_given_by_its_name(npy):
-    with npy(numbered(4)) as array, unchanged(array), pytest.raises(TypeError):
+def test_sync_is_given_by_its_name(npy_of):
+    with npy_of(numbered(4)) as array, unchanged(array), pytest.raises(TypeError):
         array.append(numbered(1), True)
 
 
@@ -140,24 +121,24 @@ def test_an_array_grows_in_shared_memory(kind):
         np.testing.assert_array_equal(kind.read(array), numbered(5004))
 
 
-def test_an_array_grows_after_its_file_was_renamed(npy):
-    with npy(numbered(4)) as array:
+def test_an_array_grows_after_its_file_was_renamed(npy_of):
+    with npy_of(numbered(4)) as array:
         array.append(numbered(1, 4))
         os.rename(array.filename, array.filename + ".old")
         array.append(numbered(50_000, 5))
     np.testing.assert_array_equal(np.load(array.filename + ".old"), numbered(50_005))
 
 
-def test_an_array_grows_after_its_file_was_removed(npy):
-    with npy(numbered(4)) as array:
+def test_an_array_grows_after_its_file_was_removed(npy_of):
+    with npy_of(numbered(4)) as array:
         array.append(numbered(1, 4))
         os.unlink(array.filename)
         array.append(numbered(50_000, 5))
         np.testing.assert_array_equal(array, numbered(50_005))
 
 
-def test_a_file_that_was_cut_does_not_grow(npy):
-    array = npy(numbered(5000))
+def test_a_file_that_was_cut_does_not_grow(npy_of):
+    array = npy_of(numbered(5000))
     os.truncate(array.filename, PAGE)
     with pytest.raises(nf.FaultError):
         array.append(numbered(1))
@@ -186,8 +167,8 @@ def test_a_new_array_grows(tmp_path, make):
     np.testing.assert_array_equal(np.load(path), numbered(3))
 
 
-def test_a_grown_array_is_pickled_with_all_its_rows(npy):
-    with npy(numbered(4)) as array:
+def test_a_grown_array_is_pickled_with_all_its_rows(npy_of):
+    with npy_of(numbered(4)) as array:
         array.append(numbered(1, 4))
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             np.testing.assert_array_equal(pickle.loads(pickle.dumps(array, protocol)), numbered(5))
@@ -197,8 +178,8 @@ def test_a_grown_array_is_pickled_with_all_its_rows(npy):
         np.testing.assert_array_equal(np.load(buffer), numbered(5))
 
 
-def test_a_closed_array_that_grew_raises_through_its_views(npy):
-    array = npy(numbered(4))
+def test_a_closed_array_that_grew_raises_through_its_views(npy_of):
+    array = npy_of(numbered(4))
     view = array[1:]
     array.append(numbered(50_000))
     new = array[4:]
@@ -218,9 +199,9 @@ def test_many_arrays_grow_at_once(tmp_path):
             np.testing.assert_array_equal(array, numbered(3))
 
 
-def test_an_array_grows_where_address_space_is_short(npy, run_python):
+def test_an_array_grows_where_address_space_is_short(npy_of, run_python):
     """As far as there is space, and further once it was opened again."""
-    array = npy(numbered(4))
+    array = npy_of(numbered(4))
     array.close()
     program = """
         import resource, sys
@@ -249,8 +230,8 @@ def test_an_array_grows_where_address_space_is_short(npy, run_python):
     run_python(program, array.filename)
 
 
-def test_arrays_grow_without_the_guard(npy, run_python):
-    array = npy(numbered(4))
+def test_arrays_grow_without_the_guard(npy_of, run_python):
+    array = npy_of(numbered(4))
     array.close()
     program = """
         import os

@@ -10,17 +10,6 @@ from ndfile.errors import LayoutError
 MIB = 1 << 20
 
 
-@pytest.fixture
-def npy(tmp_path):
-    """A function that writes an array to a `.npy` file and opens it for appending."""
-
-    def make(array, name="x.npy"):
-        np.save(tmp_path / name, array)
-        return nf.open(str(tmp_path / name), "r+")
-
-    return make
-
-
 # ---- Values ----
 
 
@@ -29,8 +18,8 @@ OTHER_KINDS = ["S3", "U3", "M8[s]", "M8[D]", "m8[s]", "V4", "O"]
 
 
 @pytest.mark.parametrize("dtype", KINDS_OF_NUMBERS)
-def test_casting_is_that_of_same_kind(npy, dtype):
-    with npy(np.zeros(1, dtype)) as array:
+def test_casting_is_that_of_same_kind(npy_of, dtype):
+    with npy_of(np.zeros(1, dtype)) as array:
         for other in KINDS_OF_NUMBERS + OTHER_KINDS:
             rows = np.ones(2, other) if other in KINDS_OF_NUMBERS else np.zeros(2, other)
             if np.can_cast(other, dtype, "same_kind"):
@@ -62,8 +51,8 @@ FITS = {
 
 
 @pytest.mark.parametrize(("dtype", "rows"), FITS.values(), ids=FITS)
-def test_a_value_that_fits_is_appended_as_numpy_casts_it(npy, dtype, rows):
-    with npy(np.zeros(1, dtype)) as array:
+def test_a_value_that_fits_is_appended_as_numpy_casts_it(npy_of, dtype, rows):
+    with npy_of(np.zeros(1, dtype)) as array:
         array.append(rows)
         assert load(array)[1:].tobytes() == rows.astype(dtype).tobytes()
 
@@ -94,15 +83,15 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize(("dtype", "rows"), TOO_LARGE.values(), ids=TOO_LARGE)
-def test_a_value_that_does_not_fit_is_refused(npy, dtype, rows):
-    with npy(np.zeros(1, dtype)) as array:
+def test_a_value_that_does_not_fit_is_refused(npy_of, dtype, rows):
+    with npy_of(np.zeros(1, dtype)) as array:
         assert np.can_cast(rows.dtype, array.dtype, "same_kind")
         with unchanged(array), pytest.raises(OverflowError):
             array.append(rows)
 
 
-def test_a_value_that_does_not_fit_is_found_in_the_last_of_many_pieces(npy):
-    with npy(np.zeros(1, "u1")) as array:
+def test_a_value_that_does_not_fit_is_found_in_the_last_of_many_pieces(npy_of):
+    with npy_of(np.zeros(1, "u1")) as array:
         rows = np.zeros(20 * MIB, "u2")
         rows[-1] = 256
         with unchanged(array), pytest.raises(OverflowError):
@@ -129,8 +118,8 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize(("dtype", "numbers"), NUMBERS.values(), ids=NUMBERS)
-def test_a_list_is_taken_as_the_arrays_dtype(npy, dtype, numbers):
-    with npy(np.zeros(1, dtype)) as array:
+def test_a_list_is_taken_as_the_arrays_dtype(npy_of, dtype, numbers):
+    with npy_of(np.zeros(1, dtype)) as array:
         array.append(numbers)
         np.testing.assert_array_equal(load(array)[1:], np.array(numbers, dtype))
 
@@ -156,13 +145,13 @@ NOT_NUMBERS = {
 
 
 @pytest.mark.parametrize(("dtype", "numbers", "error"), NOT_NUMBERS.values(), ids=NOT_NUMBERS)
-def test_a_list_that_is_nothing_of_that_is_refused(npy, dtype, numbers, error):
-    with npy(np.zeros(1, dtype)) as array, unchanged(array), pytest.raises(error):
+def test_a_list_that_is_nothing_of_that_is_refused(npy_of, dtype, numbers, error):
+    with npy_of(np.zeros(1, dtype)) as array, unchanged(array), pytest.raises(error):
         array.append(numbers)
 
 
-def test_a_number_of_numpys_has_its_own_dtype(npy):
-    with npy(np.zeros(1, "i4")) as array, unchanged(array), pytest.raises(TypeError, match="float64"):
+def test_a_number_of_numpys_has_its_own_dtype(npy_of):
+    with npy_of(np.zeros(1, "i4")) as array, unchanged(array), pytest.raises(TypeError, match="float64"):
         array.append(np.float64(3))
 
 
@@ -170,8 +159,8 @@ def test_a_number_of_numpys_has_its_own_dtype(npy):
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (4,), (2, 2), (2, 4), (1, 1), (1, 2, 3), (2, 3, 1), (0,), (0, 2)])
-def test_rows_of_another_shape_are_refused_by_both_names(npy, shape):
-    with npy(numbered(5)) as array, unchanged(array), pytest.raises(LayoutError) as caught:
+def test_rows_of_another_shape_are_refused_by_both_names(npy_of, shape):
+    with npy_of(numbered(5)) as array, unchanged(array), pytest.raises(LayoutError) as caught:
         array.append(np.zeros(shape, "f4"))
     assert str(shape) in str(caught.value)
     assert "(5, 3)" in str(caught.value)
@@ -183,16 +172,16 @@ def test_columns_of_another_shape_are_refused(tmp_path, shape):
         array.append(np.zeros(shape, "f4"))
 
 
-def test_no_rows_must_have_the_shape_of_rows(npy):
-    with npy(numbered(5)) as array:
+def test_no_rows_must_have_the_shape_of_rows(npy_of):
+    with npy_of(numbered(5)) as array:
         array.append(np.zeros((0, 3), "f4"))
         with unchanged(array), pytest.raises(LayoutError):
             array.append([])
 
 
-def test_a_square_row_is_one_row(npy):
+def test_a_square_row_is_one_row(npy_of):
     """Equal sizes do not make it ambiguous: the number of axes tells."""
-    with npy(np.zeros((2, 2, 2))) as array:
+    with npy_of(np.zeros((2, 2, 2))) as array:
         array.append(np.ones((2, 2)))
         assert array.shape == (3, 2, 2)
 

@@ -17,23 +17,6 @@ from growing_kinds import KINDS, load, numbered, unchanged
 import ndfile as nf
 from ndfile.errors import ClosedError, LayoutError, LockedError
 
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def npy(tmp_path):
-    """A function that writes an array to a `.npy` file and opens it for appending."""
-
-    def make(array, name="x.npy"):
-        np.save(tmp_path / name, array)
-        return nf.open(str(tmp_path / name), "r+")
-
-    return make
-
-
 # ---- What does not grow ----
 
 
@@ -78,8 +61,8 @@ def test_a_closed_array_does_not_grow(kind, tmp_path):
     np.testing.assert_array_equal(kind.read(array), numbered(4))
 
 
-def test_an_array_that_was_closed_after_growing_does_not_grow(npy):
-    array = npy(numbered(4))
+def test_an_array_that_was_closed_after_growing_does_not_grow(npy_of):
+    array = npy_of(numbered(4))
     array.append(numbered(1, 4))
     array.close()
     with pytest.raises(ClosedError):
@@ -194,8 +177,8 @@ def test_a_refused_writer_becomes_one_when_the_other_is_closed(kind, tmp_path):
     other.close()
 
 
-def test_a_writer_in_another_process_is_in_the_way(npy, tmp_path):
-    array = npy(numbered(4))
+def test_a_writer_in_another_process_is_in_the_way(npy_of, tmp_path):
+    array = npy_of(numbered(4))
     program = """
         import sys
         import ndfile as nf
@@ -224,16 +207,16 @@ def _append_in_a_fork(arrays):
     return "appended"
 
 
-def test_the_fork_of_a_writer_does_not_append(npy):
-    with npy(numbered(4)) as array:
+def test_the_fork_of_a_writer_does_not_append(npy_of):
+    with npy_of(numbered(4)) as array:
         array.append(numbered(1, 4))
         assert forked(_append_in_a_fork, [array]).result() == "LockedError"
         array.append(numbered(1, 5))
         np.testing.assert_array_equal(load(array), numbered(6))
 
 
-def test_the_end_of_a_fork_takes_no_space_from_the_writer(npy):
-    with npy(numbered(4)) as array:
+def test_the_end_of_a_fork_takes_no_space_from_the_writer(npy_of):
+    with npy_of(numbered(4)) as array:
         array.append(numbered(1, 4))
         size = os.path.getsize(array.filename)
         assert size > 128 + array.nbytes
@@ -243,16 +226,16 @@ def test_the_end_of_a_fork_takes_no_space_from_the_writer(npy):
     np.testing.assert_array_equal(load(array), numbered(6))
 
 
-def test_a_fork_is_no_writer_and_its_parent_can_be(npy):
+def test_a_fork_is_no_writer_and_its_parent_can_be(npy_of):
     """Both have the opening of before the fork, and a lock belongs to an opening."""
-    with npy(numbered(4)) as array:
+    with npy_of(numbered(4)) as array:
         assert forked(_append_in_a_fork, [array]).result() == "LockedError"
         array.append(numbered(1, 4))
         np.testing.assert_array_equal(array, numbered(5))
 
 
-def test_a_fork_that_opens_the_file_again_can_be_the_writer(npy):
-    with npy(numbered(4)) as array:
+def test_a_fork_that_opens_the_file_again_can_be_the_writer(npy_of):
+    with npy_of(numbered(4)) as array:
         pid = os.fork()
         if pid == 0:
             with nf.open(array.filename, "r+") as own:
@@ -325,8 +308,8 @@ def test_threads_append_to_one_array_at_once(kind, tmp_path):
         assert sum(lengths) == len(rows)
 
 
-def test_each_append_of_several_threads_stays_together(npy):
-    with npy(np.zeros((0, 8), "u1")) as array:
+def test_each_append_of_several_threads_stays_together(npy_of):
+    with npy_of(np.zeros((0, 8), "u1")) as array:
 
         def append(number):
             for _ in range(50):
@@ -337,8 +320,8 @@ def test_each_append_of_several_threads_stays_together(npy):
         assert (starts == starts[:, :1]).all()
 
 
-def test_threads_read_what_another_appends(npy):
-    with npy(np.zeros((1, 1000), "i8")) as array:
+def test_threads_read_what_another_appends(npy_of):
+    with npy_of(np.zeros((1, 1000), "i8")) as array:
         done = threading.Event()
 
         def work(number):
@@ -355,7 +338,7 @@ def test_threads_read_what_another_appends(npy):
         assert (load(array)[:, 0] == np.arange(3000)).all()
 
 
-def test_threads_extend_and_resize_at_once(npy):
-    with npy(np.zeros((1, 10), "u1")) as array:
+def test_threads_extend_and_resize_at_once(npy_of):
+    with npy_of(np.zeros((1, 10), "u1")) as array:
         in_threads(4, lambda number: array.extend([np.full(10, number, "u1")] * 100))
         assert load(array).shape == (401, 10)

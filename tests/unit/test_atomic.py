@@ -4,7 +4,6 @@ import collections
 import contextlib
 import gc
 import itertools
-import mmap
 import os
 import signal
 import sys
@@ -13,61 +12,12 @@ import threading
 
 import numpy as np
 import pytest
-from faulty import call, forked, is_privileged
-from growing import KINDS, rows
+from atomic_tables import OLD, UndoneError, assert_is, enter, names, refused
+from faulty import PAGE, call, forked, is_privileged
+from growing import JOURNAL, KINDS, rows
 
 import ndfile as nf
 from ndfile.errors import ClosedError, FaultError, LayoutError, LockedError
-
-PAGE = mmap.PAGESIZE
-JOURNAL = ".ndfile-journal"
-
-# A row is a page long and lies on two: the file's header stands before the first.
-OLD = np.arange(64 * PAGE // 8).reshape(64, PAGE // 8)
-
-
-class UndoneError(Exception):
-    """What a block is left by that is to be rolled back."""
-
-
-@pytest.fixture
-def file(tmp_path):
-    """The path of a .npy of `OLD`."""
-    path = str(tmp_path / "x.npy")
-    np.save(path, OLD)
-    return path
-
-
-@pytest.fixture
-def table(file):
-    """`OLD`, mapped with mode 'r+'."""
-    array = nf.open(file, "r+")
-    yield array
-    array.close()
-
-
-@contextlib.contextmanager
-def refused(array, error, **arguments):
-    """A block that ends with an error."""
-    with pytest.raises(error) as caught, array.atomic(**arguments):
-        yield caught
-
-
-def names(path):
-    return sorted(os.listdir(os.path.dirname(path)))
-
-
-def assert_is(array, file, wanted):
-    """The array, its file, and what others see through maps of it."""
-    np.testing.assert_array_equal(array, wanted)
-    np.testing.assert_array_equal(np.load(file), wanted)
-    np.testing.assert_array_equal(np.load(file, mmap_mode="r"), wanted)
-
-
-def enter(array):
-    with array.atomic():
-        pass
-
 
 # ---- All of it or none of it ----
 
@@ -101,25 +51,25 @@ WAYS = {
 
 
 @pytest.mark.parametrize("change", WAYS.values(), ids=WAYS)
-def test_a_block_that_ends_well_is_in_the_file(table, file, change):
+def test_a_block_that_ends_well_is_in_the_file(table, table_file, change):
     wanted = OLD.copy()
     change(wanted)
     assert not np.array_equal(wanted, OLD)
     with table.atomic():
         change(table)
         np.testing.assert_array_equal(table, wanted)
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
 @pytest.mark.parametrize("change", WAYS.values(), ids=WAYS)
-def test_a_block_that_fails_leaves_nothing_behind(table, file, change):
+def test_a_block_that_fails_leaves_nothing_behind(table, table_file, change):
     with refused(table, UndoneError):
         change(table)
         raise UndoneError
-    assert_is(table, file, OLD)
+    assert_is(table, table_file, OLD)
 
 
-def test_views_made_before_inside_and_after_are_views_of_the_same_bytes(table, file):
+def test_views_made_before_inside_and_after_are_views_of_the_same_bytes(table, table_file):
     before, plain = table[2:4], np.asarray(table)[4:6]
     place = before.__array_interface__["data"][0]
     with table.atomic():
@@ -130,10 +80,10 @@ def test_views_made_before_inside_and_after_are_views_of_the_same_bytes(table, f
     before[0], plain[0], inside[0] = -4, -5, -6
     wanted = OLD.copy()
     wanted[2:8] = np.array([-4, -1, -5, -2, -6, -3])[:, None]
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
-def test_views_of_a_block_that_was_rolled_back_are_views_of_the_file(table, file):
+def test_views_of_a_block_that_was_rolled_back_are_views_of_the_file(table, table_file):
     with contextlib.suppress(UndoneError), table.atomic():
         inside = table[6:8]
         inside[:] = -1
@@ -142,16 +92,16 @@ def test_views_of_a_block_that_was_rolled_back_are_views_of_the_file(table, file
     inside[:] = -2
     wanted = OLD.copy()
     wanted[6:8] = -2
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
-def test_a_block_may_be_opened_through_what_it_gives(file):
-    with nf.open(file, "r+").atomic() as array:
+def test_a_block_may_be_opened_through_what_it_gives(table_file):
+    with nf.open(table_file, "r+").atomic() as array:
         array[0] = -1
         del array
-    assert np.load(file)[:2, 0].tolist() == [-1, OLD[1, 0]]
+    assert np.load(table_file)[:2, 0].tolist() == [-1, OLD[1, 0]]
     gc.collect()
-    assert names(file) == ["x.npy"]
+    assert names(table_file) == ["x.npy"]
 
 
 def test_it_gives_the_array_itself(table):
@@ -159,7 +109,7 @@ def test_it_gives_the_array_itself(table):
         assert same is table
 
 
-def test_what_was_stored_before_the_block_is_not_rolled_back(table, file):
+def test_what_was_stored_before_the_block_is_not_rolled_back(table, table_file):
     table[0] = -1
     with contextlib.suppress(UndoneError), table.atomic():
         table[0] = -2
@@ -167,10 +117,10 @@ def test_what_was_stored_before_the_block_is_not_rolled_back(table, file):
         raise UndoneError
     wanted = OLD.copy()
     wanted[0] = -1
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
-def test_blocks_follow_each_other(table, file):
+def test_blocks_follow_each_other(table, table_file):
     wanted = OLD.copy()
     for number in range(50):
         with contextlib.suppress(UndoneError), table.atomic():
@@ -178,15 +128,15 @@ def test_blocks_follow_each_other(table, file):
             if number % 3 == 2:
                 raise UndoneError
             wanted[number % 7 :: 7] += number
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
-def test_a_block_that_changes_nothing_writes_nothing(table, file):
-    before = os.stat(file)
+def test_a_block_that_changes_nothing_writes_nothing(table, table_file):
+    before = os.stat(table_file)
     with table.atomic():
         table.sum()
-    assert os.stat(file).st_mtime_ns == before.st_mtime_ns
-    assert_is(table, file, OLD)
+    assert os.stat(table_file).st_mtime_ns == before.st_mtime_ns
+    assert_is(table, table_file, OLD)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -221,20 +171,20 @@ def test_every_kind_of_file_can_be_changed_at_once(tmp_path, kind):
         BaseException,
     ],
 )
-def test_every_exception_rolls_back_and_goes_on_as_it_is(table, file, error):
+def test_every_exception_rolls_back_and_goes_on_as_it_is(table, table_file, error):
     raised = error()
     with refused(table, error) as caught:
         table[:] = -1
         raise raised
     assert caught.value is raised
-    assert_is(table, file, OLD)
+    assert_is(table, table_file, OLD)
 
 
-def test_the_keyboard_rolls_back(table, file):
+def test_the_keyboard_rolls_back(table, table_file):
     with refused(table, KeyboardInterrupt):
         table[:] = -1
         signal.raise_signal(signal.SIGINT)
-    assert_is(table, file, OLD)
+    assert_is(table, table_file, OLD)
 
 
 def changed_in_a_function(table):
@@ -255,14 +205,14 @@ def changed_in_a_loop(table):
 
 
 @pytest.mark.parametrize("change", [changed_in_a_function, changed_in_a_loop])
-def test_leaving_early_without_an_exception_commits(table, file, change):
+def test_leaving_early_without_an_exception_commits(table, table_file, change):
     change(table)
     wanted = OLD.copy()
     wanted[0] = -1
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
-def test_a_generator_that_is_given_up_rolls_back(table, file):
+def test_a_generator_that_is_given_up_rolls_back(table, table_file):
     def change():
         with table.atomic():
             table[0] = -1
@@ -272,71 +222,71 @@ def test_a_generator_that_is_given_up_rolls_back(table, file):
     next(generator)
     del generator
     gc.collect()
-    assert_is(table, file, OLD)
+    assert_is(table, table_file, OLD)
     with table.atomic():
         pass
 
 
-def test_a_block_that_is_not_entered_is_none(table, file):
+def test_a_block_that_is_not_entered_is_none(table, table_file):
     table.atomic()
     table[0] = -1
-    assert np.load(file)[0, 0] == -1
+    assert np.load(table_file)[0, 0] == -1
     with table.atomic():
         pass
 
 
-def test_closing_inside_rolls_back_and_the_end_says_so(table, file):
+def test_closing_inside_rolls_back_and_the_end_says_so(table, table_file):
     with refused(table, ClosedError):
         table[:] = -1
         table.close()
-    np.testing.assert_array_equal(np.load(file), OLD)
+    np.testing.assert_array_equal(np.load(table_file), OLD)
     assert table.closed
-    assert names(file) == ["x.npy"]
+    assert names(table_file) == ["x.npy"]
 
 
-def test_closing_a_view_inside_rolls_back(table, file):
+def test_closing_a_view_inside_rolls_back(table, table_file):
     with refused(table, ClosedError):
         table[:] = -1
         table[2:].close()
-    np.testing.assert_array_equal(np.load(file), OLD)
+    np.testing.assert_array_equal(np.load(table_file), OLD)
 
 
-def test_an_exception_after_closing_inside_is_the_one_that_goes_on(table, file):
+def test_an_exception_after_closing_inside_is_the_one_that_goes_on(table, table_file):
     with refused(table, UndoneError):
         table[:] = -1
         table.close()
         raise UndoneError
-    np.testing.assert_array_equal(np.load(file), OLD)
+    np.testing.assert_array_equal(np.load(table_file), OLD)
 
 
-def test_the_end_of_an_outer_with_statement_closes_after_the_commit(file):
-    with nf.open(file, "r+") as table, table.atomic():
+def test_the_end_of_an_outer_with_statement_closes_after_the_commit(table_file):
+    with nf.open(table_file, "r+") as table, table.atomic():
         table[0] = -1
-    assert np.load(file)[0, 0] == -1
-    assert names(file) == ["x.npy"]
+    assert np.load(table_file)[0, 0] == -1
+    assert names(table_file) == ["x.npy"]
 
 
 @pytest.mark.parametrize("act", ["flush", "sync"])
-def test_flushing_inside_does_nothing(table, file, act):
+def test_flushing_inside_does_nothing(table, table_file, act):
     with contextlib.suppress(UndoneError), table.atomic():
         table[:] = -1
         getattr(table, act)()
         getattr(table[3:5], act)()
-        np.testing.assert_array_equal(np.load(file), OLD)
+        np.testing.assert_array_equal(np.load(table_file), OLD)
         raise UndoneError
-    assert_is(table, file, OLD)
+    assert_is(table, table_file, OLD)
 
 
 @pytest.mark.parametrize("end", ["sys.exit()", "os._exit(3)", "os.kill(os.getpid(), 9)", "pass"])
-def test_a_program_that_ends_inside_leaves_the_old_file(file, end):
+def test_a_program_that_ends_inside_leaves_the_old_file(table_file, end):
     program = f"import os, sys\nblock = table.atomic()\nblock.__enter__()\ntable[:] = -1\n{end}"
-    call(run, file, program)
-    np.testing.assert_array_equal(np.load(file), OLD)
-    assert nf.recover(file) in (None, "discarded")
-    with nf.open(file, "r+") as table, table.atomic():
+    call(run, table_file, program)
+    np.testing.assert_array_equal(np.load(table_file), OLD)
+    assert nf.recover(table_file) in (None, "discarded")
+    with nf.open(table_file, "r+") as table, table.atomic():
         table[0] = -1
-    assert np.load(file)[0, 0] == -1
-    assert names(file) == ["x.npy"]
+    assert np.load(table_file)[0, 0] == -1
+    assert names(table_file) == ["x.npy"]
 
 
 def run(path, program):
@@ -372,13 +322,13 @@ def interrupted(path, at):
     return passed >= at
 
 
-def test_an_interrupt_at_any_line_of_the_blocks_own_code_leaves_all_or_nothing(file):
+def test_an_interrupt_at_any_line_of_the_blocks_own_code_leaves_all_or_nothing(table_file):
     seen = collections.Counter()
     for at in itertools.count(1):
-        np.save(file, OLD)
-        is_reached = interrupted(file, at)
-        assert nf.recover(file) in (None, "discarded")
-        values = np.unique(np.load(file) == -1)
+        np.save(table_file, OLD)
+        is_reached = interrupted(table_file, at)
+        assert nf.recover(table_file) in (None, "discarded")
+        values = np.unique(np.load(table_file) == -1)
         assert len(values) == 1
         seen[bool(values[0])] += 1
         if not is_reached:
@@ -395,37 +345,42 @@ def first_item(path):
         return int(table[0, 0])
 
 
-def test_others_see_the_old_bytes_until_the_end(table, file):
-    readers = [nf.open(file), nf.open(file, "c"), nf.open(file, "r+"), np.load(file, mmap_mode="r")]
+def test_others_see_the_old_bytes_until_the_end(table, table_file):
+    readers = [
+        nf.open(table_file),
+        nf.open(table_file, "c"),
+        nf.open(table_file, "r+"),
+        np.load(table_file, mmap_mode="r"),
+    ]
     with table.atomic():
         table[:] = -1
-        for reader in [*readers, np.load(file), nf.open(file)]:
+        for reader in [*readers, np.load(table_file), nf.open(table_file)]:
             np.testing.assert_array_equal(reader, OLD)
-        assert call(first_item, file).result() == 0
-    for reader in [*readers, np.load(file), nf.open(file)]:
+        assert call(first_item, table_file).result() == 0
+    for reader in [*readers, np.load(table_file), nf.open(table_file)]:
         assert (np.asarray(reader) == -1).all()
-    assert call(first_item, file).result() == -1
+    assert call(first_item, table_file).result() == -1
 
 
-def test_what_others_store_into_other_pages_is_kept(table, file):
-    other = nf.open(file, "r+")
+def test_what_others_store_into_other_pages_is_kept(table, table_file):
+    other = nf.open(table_file, "r+")
     with table.atomic():
         table[10] = -1
         other[40] = -2
     wanted = OLD.copy()
     wanted[10], wanted[40] = -1, -2
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
     with contextlib.suppress(UndoneError), table.atomic():
         table[20] = -1
         other[50] = -2
         raise UndoneError
     wanted[50] = -2
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
     other.close()
 
 
-def test_two_arrays_on_one_file_see_each_other_again_afterwards(table, file):
-    other, theirs = nf.open(file, "r+"), np.load(file, mmap_mode="r+")
+def test_two_arrays_on_one_file_see_each_other_again_afterwards(table, table_file):
+    other, theirs = nf.open(table_file, "r+"), np.load(table_file, mmap_mode="r+")
     for undone in (False, True):
         with contextlib.suppress(UndoneError), table.atomic():
             table[0] = -1
@@ -437,7 +392,7 @@ def test_two_arrays_on_one_file_see_each_other_again_afterwards(table, file):
     other.close()
 
 
-def test_the_idioms_of_memmap_hold_afterwards(table, file):
+def test_the_idioms_of_memmap_hold_afterwards(table, table_file):
     with table.atomic():
         table[0] = -1
     assert isinstance(table, np.memmap)
@@ -447,16 +402,16 @@ def test_the_idioms_of_memmap_hold_afterwards(table, file):
     table.sync()
     mapping = table._mmap
     assert mapping is table[3:]._mmap
-    np.testing.assert_array_equal(np.load(file)[:2, 0], [-1, -2])
+    np.testing.assert_array_equal(np.load(table_file)[:2, 0], [-1, -2])
     view = table[2:]
     del table, mapping
     view[0] = -3
     view.close()
-    np.testing.assert_array_equal(np.load(file)[:3, 0], [-1, -2, -3])
+    np.testing.assert_array_equal(np.load(table_file)[:3, 0], [-1, -2, -3])
 
 
-def test_a_copy_on_write_array_keeps_its_own_bytes(table, file):
-    copied = nf.open(file, "c")
+def test_a_copy_on_write_array_keeps_its_own_bytes(table, table_file):
+    copied = nf.open(table_file, "c")
     copied[0] = 5
     with table.atomic():
         table[:6] = -1
@@ -469,7 +424,7 @@ def test_a_copy_on_write_array_keeps_its_own_bytes(table, file):
 
 @pytest.mark.parametrize("inner", [enter, lambda table: enter(table[3:])], ids=["array", "view"])
 @pytest.mark.parametrize("undone", [False, True])
-def test_a_nested_block_is_refused_and_leaves_the_first_as_it_is(table, file, inner, undone):
+def test_a_nested_block_is_refused_and_leaves_the_first_as_it_is(table, table_file, inner, undone):
     with contextlib.suppress(UndoneError), table.atomic():
         table[0] = -1
         with pytest.raises(LockedError):
@@ -479,17 +434,17 @@ def test_a_nested_block_is_refused_and_leaves_the_first_as_it_is(table, file, in
             raise UndoneError
     wanted = OLD.copy()
     wanted[:2] = OLD[:2] if undone else -1
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
-def test_a_nested_block_is_a_locked_error(table, file):
+def test_a_nested_block_is_a_locked_error(table, table_file):
     with table.atomic(), pytest.raises(LockedError) as caught:
         enter(table)
     assert isinstance(caught.value, BlockingIOError)
-    assert file in str(caught.value)
+    assert table_file in str(caught.value)
 
 
-def test_another_threads_block_is_refused(table, file):
+def test_another_threads_block_is_refused(table, table_file):
     failures = []
 
     def enter_too():
@@ -504,12 +459,12 @@ def test_another_threads_block_is_refused(table, file):
         thread.start()
         thread.join()
     assert len(failures) == 1
-    assert np.load(file)[0, 0] == -1
+    assert np.load(table_file)[0, 0] == -1
 
 
 @pytest.mark.parametrize("act", [enter, lambda a: a.append(OLD[:1]), lambda a: a.resize(3)])
-def test_another_array_cannot_write_its_own_until_the_first_is_closed(table, file, act):
-    with nf.open(file, "r+") as other:
+def test_another_array_cannot_write_its_own_until_the_first_is_closed(table, table_file, act):
+    with nf.open(table_file, "r+") as other:
         with table.atomic():
             table[0] = -1
             with pytest.raises(LockedError):
@@ -518,7 +473,7 @@ def test_another_array_cannot_write_its_own_until_the_first_is_closed(table, fil
             act(other)
         table.close()
         act(other)
-    assert np.load(file)[0, 0] == -1
+    assert np.load(table_file)[0, 0] == -1
 
 
 def enter_elsewhere(path):
@@ -530,15 +485,15 @@ def enter_elsewhere(path):
     return "entered"
 
 
-def test_another_process_cannot_until_the_first_is_closed(table, file):
+def test_another_process_cannot_until_the_first_is_closed(table, table_file):
     with table.atomic():
-        assert call(enter_elsewhere, file).result() == "locked"
+        assert call(enter_elsewhere, table_file).result() == "locked"
     table.close()
-    assert call(enter_elsewhere, file).result() == "entered"
+    assert call(enter_elsewhere, table_file).result() == "entered"
 
 
 @pytest.mark.parametrize("undone", [False, True])
-def test_blocks_on_two_files_do_not_touch_each_other(table, file, tmp_path, undone):
+def test_blocks_on_two_files_do_not_touch_each_other(table, table_file, tmp_path, undone):
     with nf.create(tmp_path / "y.npy", 5, "i8", fill=3) as other:
         with table.atomic():
             table[0] = -1
@@ -547,11 +502,11 @@ def test_blocks_on_two_files_do_not_touch_each_other(table, file, tmp_path, undo
                 if undone:
                     raise UndoneError
             assert np.load(tmp_path / "y.npy")[0] == (3 if undone else -1)
-            np.testing.assert_array_equal(np.load(file), OLD)
-        assert np.load(file)[0, 0] == -1
+            np.testing.assert_array_equal(np.load(table_file), OLD)
+        assert np.load(table_file)[0, 0] == -1
 
 
-def test_blocks_on_two_files_may_overlap(table, file, tmp_path):
+def test_blocks_on_two_files_may_overlap(table, table_file, tmp_path):
     with nf.create(tmp_path / "y.npy", 5, "i8", fill=3) as other:
         first, second = table.atomic(), other.atomic()
         first.__enter__()
@@ -560,7 +515,7 @@ def test_blocks_on_two_files_may_overlap(table, file, tmp_path):
         first.__exit__(None, None, None)
         second.__exit__(UndoneError, UndoneError(), None)
         assert np.load(tmp_path / "y.npy")[0] == 3
-    assert np.load(file)[0, 0] == -1
+    assert np.load(table_file)[0, 0] == -1
 
 
 # ---- Archives ----
@@ -605,11 +560,11 @@ def test_a_member_does_not_grow_inside_either(weights, act):
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])
-def test_a_mode_that_does_not_change_the_file_has_no_blocks(file, mode):
-    with nf.open(file, mode) as array:
+def test_a_mode_that_does_not_change_the_file_has_no_blocks(table_file, mode):
+    with nf.open(table_file, mode) as array:
         with pytest.raises(LayoutError, match=mode):
             enter(array)
-        assert names(file) == ["x.npy"]
+        assert names(table_file) == ["x.npy"]
 
 
 def test_a_file_without_a_name_has_no_blocks():
@@ -623,13 +578,13 @@ def test_a_file_without_a_name_has_no_blocks():
         assert file.read(1) == b"\1"
 
 
-def test_the_position_of_a_file_object_does_not_change(file):
-    with open(file, "r+b", buffering=0) as source:
+def test_the_position_of_a_file_object_does_not_change(table_file):
+    with open(table_file, "r+b", buffering=0) as source:
         source.seek(77)
         with nf.memmap(source, "i8", "r+", 128, OLD.shape) as table, contextlib.suppress(LayoutError):
             with table.atomic():
                 table[0] = -1
-            assert np.load(file)[0, 0] == -1
+            assert np.load(table_file)[0, 0] == -1
         assert source.tell() == 77
 
 
@@ -639,24 +594,24 @@ def test_a_closed_array_has_no_blocks(table):
         enter(table)
 
 
-def test_a_mapping_that_has_failed_does_not_commit(table, file):
+def test_a_mapping_that_has_failed_does_not_commit(table, table_file):
     with refused(table, FaultError):
         table[0] = -1
-        os.truncate(file, 5 * PAGE)
+        os.truncate(table_file, 5 * PAGE)
         with contextlib.suppress(FaultError):
             table.sum()
-    assert np.fromfile(file, "i8", offset=128)[0] == 0
-    assert names(file) == ["x.npy", f"x.npy{JOURNAL}"]
+    assert np.fromfile(table_file, "i8", offset=128)[0] == 0
+    assert names(table_file) == ["x.npy", f"x.npy{JOURNAL}"]
     with contextlib.suppress(FaultError):
         table.close()
 
 
 @pytest.mark.skipif(not is_privileged(), reason="only root can play somebody else")
-def test_a_folder_that_cannot_be_written_refuses_the_block_before_it_begins(file, tmp_path):
+def test_a_folder_that_cannot_be_written_refuses_the_block_before_it_begins(table_file, tmp_path):
     os.chmod(tmp_path, 0o555)
 
     def enter_unprivileged():
-        table = nf.open(file, "r+")
+        table = nf.open(table_file, "r+")
         os.seteuid(65534)
         with pytest.raises(PermissionError):
             enter(table)
@@ -668,4 +623,4 @@ def test_a_folder_that_cannot_be_written_refuses_the_block_before_it_begins(file
         assert forked(enter_unprivileged).result()
     finally:
         os.chmod(tmp_path, 0o755)
-    assert np.load(file)[0, 0] == -1
+    assert np.load(table_file)[0, 0] == -1

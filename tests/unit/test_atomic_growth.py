@@ -1,49 +1,16 @@
 """Growing and shrinking inside an atomic block: part of it, and undone with it."""
 
 import contextlib
-import mmap
 import os
 import threading
 
 import numpy as np
 import pytest
+from atomic_tables import OLD, UndoneError, assert_is
 from growing import KINDS, rows
 
 import ndfile as nf
 from ndfile.errors import FaultError
-
-PAGE = mmap.PAGESIZE
-
-# A row is a page long and lies on two: the file's header stands before the first.
-OLD = np.arange(64 * PAGE // 8).reshape(64, PAGE // 8)
-
-
-class UndoneError(Exception):
-    """What a block is left by that is to be rolled back."""
-
-
-@pytest.fixture
-def file(tmp_path):
-    """The path of a .npy of `OLD`."""
-    path = str(tmp_path / "x.npy")
-    np.save(path, OLD)
-    return path
-
-
-@pytest.fixture
-def table(file):
-    """`OLD`, mapped with mode 'r+'."""
-    array = nf.open(file, "r+")
-    yield array
-    array.close()
-
-
-def assert_is(array, file, wanted):
-    """The array, its file, and what others see through maps of it."""
-    np.testing.assert_array_equal(array, wanted)
-    np.testing.assert_array_equal(np.load(file), wanted)
-    np.testing.assert_array_equal(np.load(file, mmap_mode="r"), wanted)
-
 
 GROW = {
     "append": lambda a, kind: a.append(kind.turned(rows(30, 55))),
@@ -134,7 +101,7 @@ def test_who_looks_while_a_block_is_brought_into_the_file_sees_whole_rows(tmp_pa
 
 
 @pytest.mark.parametrize("undone", [False, True])
-def test_an_array_that_has_grown_before_grows_in_a_block_too(table, file, undone):
+def test_an_array_that_has_grown_before_grows_in_a_block_too(table, table_file, undone):
     table.append(OLD[:3])
     with contextlib.suppress(UndoneError), table.atomic():
         table.append(OLD[3:50])
@@ -142,20 +109,20 @@ def test_an_array_that_has_grown_before_grows_in_a_block_too(table, file, undone
             raise UndoneError
     table.append(OLD[50:])
     middle = OLD[:0] if undone else OLD[3:50]
-    assert_is(table, file, np.concatenate([OLD, OLD[:3], middle, OLD[50:]]))
+    assert_is(table, table_file, np.concatenate([OLD, OLD[:3], middle, OLD[50:]]))
 
 
-def test_shrinking_inside_is_part_of_the_block(table, file):
+def test_shrinking_inside_is_part_of_the_block(table, table_file):
     with table.atomic():
         table[0] = -1
         table.resize(5)
-        np.testing.assert_array_equal(np.load(file), OLD)
+        np.testing.assert_array_equal(np.load(table_file), OLD)
     wanted = OLD[:5].copy()
     wanted[0] = -1
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
-def test_shrinking_inside_is_rolled_back_with_the_views_of_what_was_gone(table, file):
+def test_shrinking_inside_is_rolled_back_with_the_views_of_what_was_gone(table, table_file):
     last = table[-3:]
     with contextlib.suppress(UndoneError), table.atomic():
         table.resize(5)
@@ -165,7 +132,7 @@ def test_shrinking_inside_is_rolled_back_with_the_views_of_what_was_gone(table, 
     assert table.shape == OLD.shape
     np.testing.assert_array_equal(last, OLD[-3:])
     last[:] = -1
-    assert (np.load(file)[-3:] == -1).all()
+    assert (np.load(table_file)[-3:] == -1).all()
 
 
 def test_views_of_rows_that_were_rolled_back_raise(table):
@@ -179,14 +146,14 @@ def test_views_of_rows_that_were_rolled_back_raise(table):
     table.flush()
 
 
-def test_the_arrays_own_refresh_inside_finds_no_news(table, file):
+def test_the_arrays_own_refresh_inside_finds_no_news(table, table_file):
     with contextlib.suppress(UndoneError), table.atomic():
         table.append(OLD)
         assert table.refresh() == 0
         assert len(table) == 2 * len(OLD)
         raise UndoneError
     assert table.refresh() == 0
-    assert_is(table, file, OLD)
+    assert_is(table, table_file, OLD)
 
 
 def test_an_empty_array_grows_in_a_block(tmp_path):

@@ -1,42 +1,17 @@
 """The memory and the space that an atomic block takes, and the limit that it can be given."""
 
 import contextlib
-import mmap
 import os
 import threading
 import time
 
 import numpy as np
 import pytest
-from faulty import call
+from atomic_tables import OLD, UndoneError, assert_is, enter, refused
+from faulty import PAGE, call
 
 import ndfile as nf
 from ndfile.errors import AtomicLimitError
-
-PAGE = mmap.PAGESIZE
-
-# A row is a page long and lies on two: the file's header stands before the first.
-OLD = np.arange(64 * PAGE // 8).reshape(64, PAGE // 8)
-
-
-class UndoneError(Exception):
-    """What a block is left by that is to be rolled back."""
-
-
-@pytest.fixture
-def file(tmp_path):
-    """The path of a .npy of `OLD`."""
-    path = str(tmp_path / "x.npy")
-    np.save(path, OLD)
-    return path
-
-
-@pytest.fixture
-def table(file):
-    """`OLD`, mapped with mode 'r+'."""
-    array = nf.open(file, "r+")
-    yield array
-    array.close()
 
 
 @pytest.fixture
@@ -45,25 +20,6 @@ def pages(path):
     array = nf.memmap(path, "u1", "w+", shape=64 * PAGE)
     yield array
     array.close()
-
-
-@contextlib.contextmanager
-def refused(array, error, **arguments):
-    """A block that ends with an error."""
-    with pytest.raises(error) as caught, array.atomic(**arguments):
-        yield caught
-
-
-def assert_is(array, file, wanted):
-    """The array, its file, and what others see through maps of it."""
-    np.testing.assert_array_equal(array, wanted)
-    np.testing.assert_array_equal(np.load(file), wanted)
-    np.testing.assert_array_equal(np.load(file, mmap_mode="r"), wanted)
-
-
-def enter(array):
-    with array.atomic():
-        pass
 
 
 # As often as the pages may be looked at, and some more.
@@ -137,16 +93,16 @@ def test_another_threads_stores_beyond_the_limit_raise_there(pages, path):
     assert not np.fromfile(path, "u1").any()
 
 
-def test_appended_rows_count_too(table, file):
+def test_appended_rows_count_too(table, table_file):
     with refused(table, AtomicLimitError, limit=8 * PAGE):
         table[0] = -1
         table.append(OLD)
         time.sleep(0.1)
         table[-1] = 1
     assert table.shape == OLD.shape
-    assert_is(table, file, OLD)
+    assert_is(table, table_file, OLD)
     table.append(OLD)
-    assert len(np.load(file)) == 2 * len(OLD)
+    assert len(np.load(table_file)) == 2 * len(OLD)
 
 
 def test_a_block_after_one_beyond_the_limit_is_as_any(pages, path):

@@ -3,8 +3,6 @@
 import contextlib
 import gc
 import itertools
-import mmap
-import os
 import signal
 import sys
 import threading
@@ -12,53 +10,12 @@ import time
 
 import numpy as np
 import pytest
-from faulty import call, forked
+from atomic_tables import OLD, UndoneError, assert_is, enter, names
+from faulty import PAGE, call, forked
+from growing import JOURNAL
 
 import ndfile as nf
 from ndfile.errors import LockedError
-
-PAGE = mmap.PAGESIZE
-JOURNAL = ".ndfile-journal"
-
-# A row is a page long and lies on two: the file's header stands before the first.
-OLD = np.arange(64 * PAGE // 8).reshape(64, PAGE // 8)
-
-
-class UndoneError(Exception):
-    """What a block is left by that is to be rolled back."""
-
-
-@pytest.fixture
-def file(tmp_path):
-    """The path of a .npy of `OLD`."""
-    path = str(tmp_path / "x.npy")
-    np.save(path, OLD)
-    return path
-
-
-@pytest.fixture
-def table(file):
-    """`OLD`, mapped with mode 'r+'."""
-    array = nf.open(file, "r+")
-    yield array
-    array.close()
-
-
-def names(path):
-    return sorted(os.listdir(os.path.dirname(path)))
-
-
-def assert_is(array, file, wanted):
-    """The array, its file, and what others see through maps of it."""
-    np.testing.assert_array_equal(array, wanted)
-    np.testing.assert_array_equal(np.load(file), wanted)
-    np.testing.assert_array_equal(np.load(file, mmap_mode="r"), wanted)
-
-
-def enter(array):
-    with array.atomic():
-        pass
-
 
 # ---- Threads ----
 
@@ -93,21 +50,21 @@ def end_blocks_under_stores(table, undone, rounds=40):
     return lost
 
 
-def test_stores_of_other_threads_while_a_block_commits_are_not_lost(table, file):
+def test_stores_of_other_threads_while_a_block_commits_are_not_lost(table, table_file):
     lost = end_blocks_under_stores(table, undone=False)
     assert lost == []
     assert table[0, 0] == -40
-    assert_is(table, file, np.array(table))
+    assert_is(table, table_file, np.array(table))
 
 
-def test_stores_of_other_threads_after_a_rollback_are_in_the_file(table, file):
+def test_stores_of_other_threads_after_a_rollback_are_in_the_file(table, table_file):
     end_blocks_under_stores(table, undone=True)
     assert table[0, 0] == 0
     assert (table[3:20] > 0).all()
-    assert_is(table, file, np.array(table))
+    assert_is(table, table_file, np.array(table))
 
 
-def test_stores_of_threads_that_ended_before_the_block_are_part_of_it(table, file):
+def test_stores_of_threads_that_ended_before_the_block_are_part_of_it(table, table_file):
     for undone in (True, False):
         with contextlib.suppress(UndoneError), table.atomic():
             threads = [threading.Thread(target=table.__setitem__, args=(row, -row - 1)) for row in range(8)]
@@ -120,26 +77,26 @@ def test_stores_of_threads_that_ended_before_the_block_are_part_of_it(table, fil
         wanted = OLD.copy()
         if not undone:
             wanted[:8] = -np.arange(1, 9)[:, None]
-        assert_is(table, file, wanted)
+        assert_is(table, table_file, wanted)
 
 
-def test_a_block_may_be_ended_by_another_thread(table, file):
+def test_a_block_may_be_ended_by_another_thread(table, table_file):
     block = table.atomic()
     block.__enter__()
     table[0] = -1
     thread = threading.Thread(target=block.__exit__, args=(None, None, None))
     thread.start()
     thread.join()
-    assert np.load(file)[0, 0] == -1
+    assert np.load(table_file)[0, 0] == -1
 
 
-def test_of_many_threads_that_open_the_first_block_each_has_it_alone_or_is_told(file):
+def test_of_many_threads_that_open_the_first_block_each_has_it_alone_or_is_told(table_file):
     switching_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(30):
             seen = []
-            with nf.open(file, "r+") as table:
+            with nf.open(table_file, "r+") as table:
                 start = threading.Barrier(4)
                 threads = [threading.Thread(target=enter_and_count, args=(table, start, seen)) for _ in range(4)]
                 for thread in threads:
@@ -173,7 +130,7 @@ HANGS_S = 20
 
 
 @LIMITS
-def test_a_fork_cannot_commit_and_its_parent_can(table, file, limit):
+def test_a_fork_cannot_commit_and_its_parent_can(table, table_file, limit):
     block = table.atomic(limit=limit)
 
     def end():
@@ -188,16 +145,16 @@ def test_a_fork_cannot_commit_and_its_parent_can(table, file, limit):
     with block:
         table[0] = -1
         assert "fork" in forked(end).result()
-        np.testing.assert_array_equal(np.load(file), OLD)
+        np.testing.assert_array_equal(np.load(table_file), OLD)
         assert table[1, 0] == OLD[1, 0]
     wanted = OLD.copy()
     wanted[0] = -1
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
 @LIMITS
 @pytest.mark.parametrize("end", [nf.memmap.close, id], ids=["close", "exit"])
-def test_what_a_fork_does_leaves_its_parents_block_as_it_is(table, file, end, limit):
+def test_what_a_fork_does_leaves_its_parents_block_as_it_is(table, table_file, end, limit):
     with table.atomic(limit=limit):
         table[0] = -1
 
@@ -208,25 +165,25 @@ def test_what_a_fork_does_leaves_its_parents_block_as_it_is(table, file, end, li
             end(table)
 
         forked(change_and_end).result()
-        assert names(file) == ["x.npy", f"x.npy{JOURNAL}"]
+        assert names(table_file) == ["x.npy", f"x.npy{JOURNAL}"]
         assert table[1, 0] == OLD[1, 0]
     wanted = OLD.copy()
     wanted[0] = -1
-    assert_is(table, file, wanted)
+    assert_is(table, table_file, wanted)
 
 
-def test_a_fork_of_a_writer_cannot_open_a_block_of_its_own(table, file):
+def test_a_fork_of_a_writer_cannot_open_a_block_of_its_own(table, table_file):
     enter(table)
 
     def enter_too():
-        with pytest.raises(OSError, match=file) as caught:
+        with pytest.raises(OSError, match=table_file) as caught:
             enter(table)
         return isinstance(caught.value, LockedError)
 
     assert forked(enter_too).result()
     with table.atomic():
         table[0] = -1
-    assert np.load(file)[0, 0] == -1
+    assert np.load(table_file)[0, 0] == -1
 
 
 # ---- Without the guard ----
@@ -245,21 +202,21 @@ def commit_and_roll_back(path):
     gc.collect()
 
 
-def test_blocks_do_without_the_guard(file):
-    call(commit_and_roll_back, file, environment={"NDFILE_GUARD": "0"}).result()
+def test_blocks_do_without_the_guard(table_file):
+    call(commit_and_roll_back, table_file, environment={"NDFILE_GUARD": "0"}).result()
     wanted = OLD.copy()
     wanted[0] = -1
-    np.testing.assert_array_equal(np.load(file), wanted)
-    assert names(file) == ["x.npy"]
+    np.testing.assert_array_equal(np.load(table_file), wanted)
+    assert names(table_file) == ["x.npy"]
 
 
 def lose_stores(path):
     return len(end_blocks_under_stores(nf.open(path, "r+"), undone=False))
 
 
-def test_stores_of_other_threads_are_lost_without_the_guard(file):
+def test_stores_of_other_threads_are_lost_without_the_guard(table_file):
     """The control of the threads above: nothing holds their stores up."""
-    assert call(lose_stores, file, environment={"NDFILE_GUARD": "0"}).result() > 0
+    assert call(lose_stores, table_file, environment={"NDFILE_GUARD": "0"}).result() > 0
 
 
 def change_in_place(path):
@@ -268,8 +225,8 @@ def change_in_place(path):
     raise UndoneError
 
 
-def test_numpy_leaves_half_of_it_in_the_file(file):
+def test_numpy_leaves_half_of_it_in_the_file(table_file):
     """The control: an exception in the middle of a change in place."""
     with pytest.raises(UndoneError):
-        change_in_place(file)
-    assert np.unique(np.load(file) == -1).tolist() == [False, True]
+        change_in_place(table_file)
+    assert np.unique(np.load(table_file) == -1).tolist() == [False, True]

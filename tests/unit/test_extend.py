@@ -4,28 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from growing_kinds import KINDS, load, numbered, unchanged
+from growing_kinds import load, numbered, unchanged
 
-import ndfile as nf
 from ndfile.errors import LayoutError
 
 MIB = 1 << 20
-
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def npy(tmp_path):
-    """A function that writes an array to a `.npy` file and opens it for appending."""
-
-    def make(array, name="x.npy"):
-        np.save(tmp_path / name, array)
-        return nf.open(str(tmp_path / name), "r+")
-
-    return make
 
 
 ITERABLES = {
@@ -51,8 +34,8 @@ def test_an_array_is_extended_by_rows_of_several_at_once(kind, tmp_path):
         np.testing.assert_array_equal(kind.read(array), numbered(6))
 
 
-def test_an_array_of_one_axis_is_extended_by_numbers(npy):
-    with npy(np.arange(3)) as array:
+def test_an_array_of_one_axis_is_extended_by_numbers(npy_of):
+    with npy_of(np.arange(3)) as array:
         array.extend(range(3, 100_000))
         np.testing.assert_array_equal(load(array), np.arange(100_000))
 
@@ -63,8 +46,8 @@ def test_an_array_is_extended_by_nothing(kind, tmp_path):
         np.testing.assert_array_equal(kind.read(array), numbered(2))
 
 
-def test_an_array_is_extended_beyond_memory_of_the_rows(npy):
-    with npy(np.zeros((1, 1 << 20), "u1")) as array:
+def test_an_array_is_extended_beyond_memory_of_the_rows(npy_of):
+    with npy_of(np.zeros((1, 1 << 20), "u1")) as array:
         tracemalloc.start()
         array.extend(np.full(1 << 20, number, "u1") for number in range(1, 65))
         _, peak = tracemalloc.get_traced_memory()
@@ -73,12 +56,12 @@ def test_an_array_is_extended_beyond_memory_of_the_rows(npy):
         assert peak < 40 * MIB
 
 
-def test_an_iterable_that_raises_leaves_whole_rows(npy):
+def test_an_iterable_that_raises_leaves_whole_rows(npy_of):
     def rows():
         yield from numbered(5, 4)
         raise KeyError("this one")
 
-    with npy(numbered(4)) as array:
+    with npy_of(numbered(4)) as array:
         with pytest.raises(KeyError, match="this one"):
             array.extend(rows())
         np.testing.assert_array_equal(load(array), numbered(len(array)))
@@ -88,30 +71,30 @@ def test_an_iterable_that_raises_leaves_whole_rows(npy):
 
 
 @pytest.mark.parametrize("rows", [[1, 2], ["a", "b", "c"], [1, 2, 1e39], 5])
-def test_a_row_that_does_not_fit_leaves_those_before_it(npy, rows):
-    with npy(numbered(4)) as array:
+def test_a_row_that_does_not_fit_leaves_those_before_it(npy_of, rows):
+    with npy_of(numbered(4)) as array:
         with pytest.raises((LayoutError, TypeError, OverflowError)):
             array.extend([*numbered(2, 4), rows])
         np.testing.assert_array_equal(load(array), numbered(len(array)))
         assert 4 <= len(array) <= 6
 
 
-def test_rows_may_be_drawn_from_the_array_that_grows(npy):
-    with npy(numbered(4)) as array:
+def test_rows_may_be_drawn_from_the_array_that_grows(npy_of):
+    with npy_of(numbered(4)) as array:
         array.extend(array[number] for number in range(4))
         np.testing.assert_array_equal(load(array), np.vstack([numbered(4), numbered(4)]))
 
 
-def test_what_is_no_iterable_is_refused(npy):
-    with npy(np.arange(3)) as array, unchanged(array), pytest.raises(TypeError):
+def test_what_is_no_iterable_is_refused(npy_of):
+    with npy_of(np.arange(3)) as array, unchanged(array), pytest.raises(TypeError):
         array.extend(5)
 
 
-def test_an_iterable_may_append_by_itself(npy):
+def test_an_iterable_may_append_by_itself(npy_of):
     def rows():
         array.append(numbered(1, 90)[0])
         yield numbered(1, 91)[0]
 
-    with npy(numbered(4)) as array:
+    with npy_of(numbered(4)) as array:
         array.extend(rows())
         np.testing.assert_array_equal(load(array)[4:], numbered(2, 90))

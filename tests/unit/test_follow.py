@@ -1,73 +1,20 @@
 """Following: new rows are given as they are published."""
 
-import contextlib
 import gc
 import os
 import signal
-import subprocess
-import sys
 import tempfile
-import textwrap
 import threading
 import time
 
 import numpy as np
 import pytest
-from growing_kinds import KINDS, numbered
+from growing_kinds import numbered
+from other_writer import LONG_S, descriptors, writing_elsewhere
 
 import ndfile as nf
 
 MIB = 1 << 20
-PAGE = os.sysconf("SC_PAGESIZE")
-
-# How long to wait for what must come: a test that waits so long has failed.
-LONG_S = 60
-
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def pair(kind, tmp_path):
-    """A writer of four rows, and a reader of the same file."""
-    with kind.make(tmp_path, numbered(4)) as writer, kind.reopen(writer, "r") as reader:
-        yield writer, reader
-
-
-@pytest.fixture
-def npy(tmp_path):
-    """A writer of a `.npy` file of four rows, and a reader."""
-    with KINDS["npy"].make(tmp_path, numbered(4)) as writer, nf.open(writer.filename) as reader:
-        yield writer, reader
-
-
-def descriptors():
-    return sorted(os.listdir("/proc/self/fd"))
-
-
-WRITER = """
-    import sys
-    import numpy as np
-    import ndfile as nf
-    with nf.open(sys.argv[1], "r+") as array:
-        print("open", flush=True)
-        sys.stdin.readline()
-        for count in range(4, int(sys.argv[2])):
-            array.append(np.full((1, 3), count, "f4"), sync=sys.argv[3] == "sync")
-"""
-
-
-@contextlib.contextmanager
-def writing_elsewhere(path, rows, how="fast"):
-    """A process that appends rows of their own number, once it is let."""
-    command = [sys.executable, "-c", textwrap.dedent(WRITER), path, str(rows), how]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"open\n"
-        yield process
-        process.communicate(timeout=LONG_S)
-    assert process.returncode == 0
 
 
 def test_following_gives_views_of_what_is_new(kind, pair):
@@ -84,8 +31,8 @@ def test_following_gives_views_of_what_is_new(kind, pair):
     news.close()
 
 
-def test_rows_that_came_between_are_given_together(npy):
-    writer, reader = npy
+def test_rows_that_came_between_are_given_together(npy_pair):
+    writer, reader = npy_pair
     news = reader.follow(timeout_s=LONG_S)
     for count in range(4, 9):
         writer.append(numbered(1, count))
@@ -108,8 +55,8 @@ def test_a_timeout_of_nothing_gives_what_is_there(kind, pair):
     np.testing.assert_array_equal(kind.rows_of(rows), numbered(2, 4))
 
 
-def test_news_begin_the_timeout_anew(npy):
-    writer, reader = npy
+def test_news_begin_the_timeout_anew(npy_pair):
+    writer, reader = npy_pair
     writer.append(numbered(1))
     start_s, seen = time.monotonic(), 0
     for rows in reader.follow(timeout_s=0.4):
@@ -142,8 +89,8 @@ def test_a_thread_of_the_process_can_be_followed(kind, pair):
 
 
 @pytest.mark.parametrize("how", ["fast", "sync"])
-def test_another_process_can_be_followed(npy, how):
-    writer, reader = npy
+def test_another_process_can_be_followed(npy_pair, how):
+    writer, reader = npy_pair
     writer.close()
     last = 10_000 if how == "fast" else 30
     with writing_elsewhere(reader.filename, last, how) as process:
@@ -159,8 +106,8 @@ def test_another_process_can_be_followed(npy, how):
 
 
 @pytest.mark.parametrize("timeout_s", [None, LONG_S])
-def test_closing_the_array_ends_the_following(npy, timeout_s):
-    writer, reader = npy
+def test_closing_the_array_ends_the_following(npy_pair, timeout_s):
+    writer, reader = npy_pair
     given = []
 
     def follow():
@@ -178,8 +125,8 @@ def test_closing_the_array_ends_the_following(npy, timeout_s):
     assert given == [(2, 3)]
 
 
-def test_closing_the_array_between_two_news_ends_the_following(npy):
-    writer, reader = npy
+def test_closing_the_array_between_two_news_ends_the_following(npy_pair):
+    writer, reader = npy_pair
     news = reader.follow()
     writer.append(numbered(2))
     assert len(next(news)) == 2
@@ -187,8 +134,8 @@ def test_closing_the_array_between_two_news_ends_the_following(npy):
     assert list(news) == []
 
 
-def test_what_was_given_stays_whole(npy):
-    writer, reader = npy
+def test_what_was_given_stays_whole(npy_pair):
+    writer, reader = npy_pair
     news = reader.follow(timeout_s=LONG_S)
     given = []
     for count in range(4, 100):
@@ -227,8 +174,8 @@ def test_what_is_left_of_following_is_nothing(kind, pair):
     assert descriptors() == before
 
 
-def test_two_follow_one_file(npy):
-    writer, reader = npy
+def test_two_follow_one_file(npy_pair):
+    writer, reader = npy_pair
     with nf.open(writer.filename) as second:
         news = [reader.follow(LONG_S), second.follow(LONG_S)]
         for count in range(4, 20):
@@ -240,15 +187,15 @@ def test_two_follow_one_file(npy):
 
 
 @pytest.mark.parametrize("timeout_s", [-1, float("nan"), "1"])
-def test_a_timeout_that_is_none_is_refused(npy, timeout_s):
-    _, reader = npy
+def test_a_timeout_that_is_none_is_refused(npy_pair, timeout_s):
+    _, reader = npy_pair
     with pytest.raises((ValueError, TypeError)):
         next(reader.follow(timeout_s))
 
 
-def test_following_can_be_interrupted(npy):
+def test_following_can_be_interrupted(npy_pair):
     """A signal's handler runs while it waits, and what the handler raises comes out."""
-    _, reader = npy
+    _, reader = npy_pair
 
     class HandlerError(Exception):
         pass
@@ -267,9 +214,9 @@ def test_following_can_be_interrupted(npy):
     gc.collect()
 
 
-def test_following_goes_on_where_nothing_tells_of_changes(npy, run_python):
+def test_following_goes_on_where_nothing_tells_of_changes(npy_pair, run_python):
     """Without descriptors there is no inotify."""
-    writer, _ = npy
+    writer, _ = npy_pair
     writer.close()
     program = """
         import resource, sys, threading
@@ -312,8 +259,8 @@ def test_a_followed_file_may_lie_in_shared_memory(kind):
         news.close()
 
 
-def test_a_link_can_be_followed(npy, tmp_path):
-    writer, _ = npy
+def test_a_link_can_be_followed(npy_pair, tmp_path):
+    writer, _ = npy_pair
     os.symlink(writer.filename, tmp_path / "link.npy")
     with nf.open(tmp_path / "link.npy") as reader:
         news = reader.follow(LONG_S)

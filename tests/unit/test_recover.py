@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import gc
 import itertools
-import mmap
 import os
 import pathlib
 import random
@@ -16,14 +15,13 @@ import time
 
 import numpy as np
 import pytest
-from faulty import call, is_privileged, record, rounds
+from atomic_tables import names
+from faulty import PAGE, call, is_privileged, record, rounds
+from growing import JOURNAL
 
 import ndfile as nf
 from ndfile.errors import LockedError, NdfileError, NeedsRecoveryError
 from ndfile.files import locks
-
-PAGE = mmap.PAGESIZE
-JOURNAL = ".ndfile-journal"
 
 # docs/journal.md: the header, where the table begins and its entries, and where the data begins.
 HEADER, ENTRY = struct.Struct("<QQqqQq"), struct.Struct("<QQII")
@@ -60,10 +58,6 @@ def write(path, content):
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
         file.write(content)
         file.truncate()
-
-
-def names(path):
-    return sorted(os.listdir(os.path.dirname(path)))
 
 
 def parts_of(journal):

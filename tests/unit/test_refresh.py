@@ -5,48 +5,19 @@ import json
 import os
 import pickle
 import resource
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 
 import numpy as np
 import pytest
-from faulty import forked
-from growing_kinds import KINDS, numbered
+from faulty import PAGE, forked
+from growing_kinds import numbered
+from other_writer import LONG_S, descriptors, writing_elsewhere
 
 import ndfile as nf
 from ndfile.errors import ClosedError, FaultError, LayoutError
 
 MIB = 1 << 20
-PAGE = os.sysconf("SC_PAGESIZE")
-
-# How long to wait for what must come: a test that waits so long has failed.
-LONG_S = 60
-
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def pair(kind, tmp_path):
-    """A writer of four rows, and a reader of the same file."""
-    with kind.make(tmp_path, numbered(4)) as writer, kind.reopen(writer, "r") as reader:
-        yield writer, reader
-
-
-@pytest.fixture
-def npy(tmp_path):
-    """A writer of a `.npy` file of four rows, and a reader."""
-    with KINDS["npy"].make(tmp_path, numbered(4)) as writer, nf.open(writer.filename) as reader:
-        yield writer, reader
-
-
-def descriptors():
-    return sorted(os.listdir("/proc/self/fd"))
 
 
 def maps_of(path):
@@ -211,8 +182,8 @@ def test_news_of_another_process_are_seen(kind, pair):
     np.testing.assert_array_equal(kind.rows_of(reader), numbered(10))
 
 
-def test_news_of_a_writer_that_was_killed_are_seen(npy):
-    writer, reader = npy
+def test_news_of_a_writer_that_was_killed_are_seen(npy_pair):
+    writer, reader = npy_pair
     writer.close()
 
     def append():
@@ -226,8 +197,8 @@ def test_news_of_a_writer_that_was_killed_are_seen(npy):
     np.testing.assert_array_equal(reader, numbered(10))
 
 
-def test_a_fork_has_news_of_its_own(npy):
-    writer, reader = npy
+def test_a_fork_has_news_of_its_own(npy_pair):
+    writer, reader = npy_pair
 
     def look():
         return [reader.refresh(), reader.shape[0]]
@@ -336,9 +307,9 @@ def test_a_look_without_news_maps_nothing_anew(kind, pair):
     assert maps_of(writer.filename) == before
 
 
-def test_a_look_without_news_makes_no_system_call_that_opens(npy):
+def test_a_look_without_news_makes_no_system_call_that_opens(npy_pair):
     """Descriptors that cannot be had are not missed."""
-    writer, reader = npy
+    writer, reader = npy_pair
     writer.append(numbered(1, 4))
     assert reader.refresh() == 1
     old = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -350,8 +321,8 @@ def test_a_look_without_news_makes_no_system_call_that_opens(npy):
     assert news == [0] * 100
 
 
-def test_many_small_news_leave_one_mapping(npy):
-    writer, reader = npy
+def test_many_small_news_leave_one_mapping(npy_pair):
+    writer, reader = npy_pair
     for _ in range(300):
         writer.append(numbered(400))
         reader.refresh()
@@ -397,8 +368,8 @@ def test_a_file_that_somebody_cut_says_so(tmp_path):
             reader.check()
 
 
-def test_a_header_that_is_no_header_any_more_says_so(npy):
-    writer, reader = npy
+def test_a_header_that_is_no_header_any_more_says_so(npy_pair):
+    writer, reader = npy_pair
     with open(writer.filename, "r+b") as file:
         file.seek(20)
         file.write(b"\0" * 90)
@@ -423,8 +394,8 @@ def test_a_copy_on_write_is_not_refreshed(kind, tmp_path):
 
 
 @pytest.mark.parametrize("part", [lambda a: a[...], lambda a: a[1:], lambda a: a.T, lambda a: a.view("u4")])
-def test_a_view_is_not_refreshed(npy, part):
-    writer, reader = npy
+def test_a_view_is_not_refreshed(npy_pair, part):
+    writer, reader = npy_pair
     view = part(reader)
     writer.append(numbered(1, 4))
     shape = view.shape
@@ -484,8 +455,8 @@ def test_an_array_without_axes_has_no_news(tmp_path):
 # ---- Lifecycle ----
 
 
-def test_a_refreshed_array_is_pickled_as_it_is(npy):
-    writer, reader = npy
+def test_a_refreshed_array_is_pickled_as_it_is(npy_pair):
+    writer, reader = npy_pair
     writer.append(numbered(2, 4))
     reader.refresh()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(reader)), numbered(6))
@@ -501,8 +472,8 @@ def test_a_reader_outlives_the_writer(kind, pair):
     assert reader.refresh() == 0
 
 
-def test_a_reader_without_the_guard_sees_news(npy, run_python):
-    writer, _ = npy
+def test_a_reader_without_the_guard_sees_news(npy_pair, run_python):
+    writer, _ = npy_pair
     writer.close()
     program = """
         import os
@@ -527,8 +498,8 @@ def test_a_reader_without_the_guard_sees_news(npy, run_python):
 # ---- Threads and processes at once ----
 
 
-def test_a_thread_looks_while_another_appends(npy):
-    writer, reader = npy
+def test_a_thread_looks_while_another_appends(npy_pair):
+    writer, reader = npy_pair
     counts, done = [], threading.Event()
 
     def look():
@@ -545,31 +516,8 @@ def test_a_thread_looks_while_another_appends(npy):
     np.testing.assert_array_equal(reader, numbered(2000))
 
 
-WRITER = """
-    import sys
-    import numpy as np
-    import ndfile as nf
-    with nf.open(sys.argv[1], "r+") as array:
-        print("open", flush=True)
-        sys.stdin.readline()
-        for count in range(4, int(sys.argv[2])):
-            array.append(np.full((1, 3), count, "f4"), sync=sys.argv[3] == "sync")
-"""
-
-
-@contextlib.contextmanager
-def writing_elsewhere(path, rows, how="fast"):
-    """A process that appends rows of their own number, once it is let."""
-    command = [sys.executable, "-c", textwrap.dedent(WRITER), path, str(rows), how]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"open\n"
-        yield process
-        process.communicate(timeout=LONG_S)
-    assert process.returncode == 0
-
-
-def test_no_row_is_missed_doubled_or_torn(npy):
-    writer, reader = npy
+def test_no_row_is_missed_doubled_or_torn(npy_pair):
+    writer, reader = npy_pair
     writer.close()
     with writing_elsewhere(reader.filename, 20_000) as process:
         process.stdin.write(b"go\n")
@@ -584,8 +532,8 @@ def test_no_row_is_missed_doubled_or_torn(npy):
     assert seen == 20_000
 
 
-def test_a_file_that_is_appended_to_can_be_opened_at_any_time(npy):
-    writer, _ = npy
+def test_a_file_that_is_appended_to_can_be_opened_at_any_time(npy_pair):
+    writer, _ = npy_pair
     writer.close()
     with writing_elsewhere(writer.filename, 20_000) as process:
         process.stdin.write(b"go\n")

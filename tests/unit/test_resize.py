@@ -12,30 +12,13 @@ import textwrap
 import growing_kinds
 import numpy as np
 import pytest
-from faulty import forked
-from growing_kinds import KINDS, unchanged
+from faulty import PAGE, forked
+from growing_kinds import unchanged
 
 import ndfile as nf
 from ndfile.errors import ClosedError, FaultError, LayoutError, LockedError
 
 MIB = 1 << 20
-PAGE = os.sysconf("SC_PAGESIZE")
-
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def npy(tmp_path):
-    """A function that writes an array to a `.npy` file and opens it to be resized."""
-
-    def make(array, name="x.npy"):
-        np.save(tmp_path / name, array)
-        return nf.open(str(tmp_path / name), "r+")
-
-    return make
 
 
 def numbered(count):
@@ -93,14 +76,14 @@ def test_a_whole_shape_is_taken(kind, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [6, np.int64(6), np.uint8(6), (6,), [6], np.array(6)])
-def test_the_rows_of_one_axis_are_a_number_or_a_shape(npy, rows):
-    with npy(np.arange(3)) as array:
+def test_the_rows_of_one_axis_are_a_number_or_a_shape(npy_of, rows):
+    with npy_of(np.arange(3)) as array:
         array.resize(rows)
         assert np.load(array.filename).tolist() == [0, 1, 2, 0, 0, 0]
 
 
-def test_the_argument_of_ndarray_that_means_nothing_here_is_taken(npy):
-    with npy(numbered(3)) as array:
+def test_the_argument_of_ndarray_that_means_nothing_here_is_taken(npy_of):
+    with npy_of(numbered(3)) as array:
         view = array[1:]
         array.resize((5, 3), refcheck=False)
         array.resize((6, 3), refcheck=True)
@@ -280,10 +263,10 @@ PLAIN = {"np.sum", "text", "concatenate"}
 
 @pytest.mark.parametrize("count", [5, 2000], ids=["inside a page", "whole pages"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_row_that_is_gone_raises(npy, way, count):
+def test_a_row_that_is_gone_raises(npy_of, way, count):
     if way in PLAIN and count == 5:
         pytest.skip("NumPy reads without asking the array, and the page is there")
-    with npy(numbered(count)) as array:
+    with npy_of(numbered(count)) as array:
         view = array[...]
         array.resize(2)
         with pytest.raises(FaultError):
@@ -293,8 +276,8 @@ def test_a_row_that_is_gone_raises(npy, way, count):
 
 
 @pytest.mark.parametrize("way", [lambda v: v[()], lambda v: v.__setitem__((), 5)])
-def test_an_array_without_axes_whose_item_is_gone_raises(npy, way):
-    with npy(np.arange(5)) as array:
+def test_an_array_without_axes_whose_item_is_gone_raises(npy_of, way):
+    with npy_of(np.arange(5)) as array:
         view = array[4, ...]
         array.resize(2)
         with pytest.raises(FaultError):
@@ -313,8 +296,8 @@ def test_a_row_that_is_gone_raises_in_every_kind_of_file(kind, tmp_path, way):
 
 
 @pytest.mark.at_once
-def test_a_row_that_is_gone_raises_through_a_plain_view(npy):
-    with npy(numbered(5000)) as array:
+def test_a_row_that_is_gone_raises_through_a_plain_view(npy_of):
+    with npy_of(numbered(5000)) as array:
         view = np.asarray(array)
         array.resize(2)
         with pytest.raises(FaultError):  # noqa: PT012  # it is raised before the next line
@@ -387,8 +370,8 @@ def test_a_look_at_rows_that_are_gone_breaks_nothing_else(kind, tmp_path):
     np.testing.assert_array_equal(kind.read(array), wanted)
 
 
-def test_what_is_written_to_rows_that_are_gone_does_not_reach_the_file(npy):
-    with npy(numbered(10)) as array:
+def test_what_is_written_to_rows_that_are_gone_does_not_reach_the_file(npy_of):
+    with npy_of(numbered(10)) as array:
         plain = np.asarray(array)
         array.resize(2)
         plain[5] = 99  # the page is there, so nothing tells
@@ -423,8 +406,8 @@ def test_a_reader_of_rows_that_are_gone_does_not_die(kind, tmp_path):
         np.testing.assert_array_equal(kind.rows_of(reader), numbered(2))
 
 
-def test_a_reader_in_another_process_does_not_die(npy):
-    array = npy(numbered(5000))
+def test_a_reader_in_another_process_does_not_die(npy_of):
+    array = npy_of(numbered(5000))
     program = """
         import sys
         import ndfile as nf
@@ -449,8 +432,8 @@ def test_a_reader_in_another_process_does_not_die(npy):
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 2), (4, 4), (5, 3, 1), (), (3, 4), [5, 4], (5, -3)])
-def test_a_shape_that_differs_elsewhere_is_refused(npy, shape):
-    with npy(numbered(4)) as array, unchanged(array), pytest.raises(LayoutError):
+def test_a_shape_that_differs_elsewhere_is_refused(npy_of, shape):
+    with npy_of(numbered(4)) as array, unchanged(array), pytest.raises(LayoutError):
         array.resize(shape)
 
 
@@ -463,8 +446,8 @@ def test_a_number_that_no_file_has_is_refused(kind, tmp_path, rows):
 
 
 @pytest.mark.parametrize("rows", [1.5, 2.0, "3", None, b"3", np.float64(3), (1.5, 3), ("5", 3)])
-def test_what_is_no_number_is_refused(npy, rows):
-    with npy(numbered(4)) as array, unchanged(array), pytest.raises(TypeError):
+def test_what_is_no_number_is_refused(npy_of, rows):
+    with npy_of(numbered(4)) as array, unchanged(array), pytest.raises(TypeError):
         array.resize(rows)
 
 
@@ -491,8 +474,8 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("view_of", VIEWS.values(), ids=VIEWS)
-def test_a_view_is_resized_as_little_as_any(npy, view_of):
-    with npy(numbered(4)) as array, unchanged(array):
+def test_a_view_is_resized_as_little_as_any(npy_of, view_of):
+    with npy_of(numbered(4)) as array, unchanged(array):
         view = view_of(array)
         with pytest.raises(ValueError, match="own"):
             view.resize(5)
@@ -524,8 +507,8 @@ def test_a_closed_array_is_not_resized(kind, tmp_path):
     np.testing.assert_array_equal(kind.read(array), numbered(4))
 
 
-def test_an_array_without_axes_is_not_resized(npy):
-    with npy(np.float32(3)) as array, unchanged(array), pytest.raises(LayoutError):
+def test_an_array_without_axes_is_not_resized(npy_of):
+    with npy_of(np.float32(3)) as array, unchanged(array), pytest.raises(LayoutError):
         array.resize(2)
 
 
@@ -564,8 +547,8 @@ def _resize_in_a_fork(arrays):
     return "resized"
 
 
-def test_the_fork_of_a_writer_does_not_resize(npy):
-    with npy(numbered(4)) as array:
+def test_the_fork_of_a_writer_does_not_resize(npy_of):
+    with npy_of(numbered(4)) as array:
         array.resize(5)
         assert forked(_resize_in_a_fork, [array]).result() == "LockedError"
         np.testing.assert_array_equal(np.load(array.filename), resized(numbered(4), 5))
@@ -594,8 +577,8 @@ def test_what_describes_the_file_tells_of_it(kind, tmp_path):
     assert nf.info(array.filename).notes == ()
 
 
-def test_a_resized_array_is_pickled_as_it_is(npy):
-    with npy(numbered(4)) as array:
+def test_a_resized_array_is_pickled_as_it_is(npy_of):
+    with npy_of(numbered(4)) as array:
         for count in (9, 2):
             array.resize(count)
             np.testing.assert_array_equal(pickle.loads(pickle.dumps(array)), resized(numbered(4), count))
@@ -620,8 +603,8 @@ def test_an_array_of_gibibytes_is_resized_in_no_memory(tmp_path):
     assert os.path.getsize(array.filename) == 128 + 4 * MIB
 
 
-def test_arrays_are_made_longer_and_shorter_without_the_guard(npy, run_python):
-    array = npy(numbered(4))
+def test_arrays_are_made_longer_and_shorter_without_the_guard(npy_of, run_python):
+    array = npy_of(numbered(4))
     array.close()
     program = """
         import os
