@@ -259,7 +259,7 @@ is_for(const nd_target *target, int file, bool *is_own)
     status = status != 0 ? status : nd_regular_size(file, &size);
     if (status == 0) {
         int64_t least = target->size_before < target->size_after ? target->size_before : target->size_after;
-        int64_t most = target->size_before + target->size_after - least;
+        int64_t most = target->size_before > target->size_after ? target->size_before : target->size_after;
         *is_own = own.inode == target->inode && own.born_ns == target->born_ns && size >= least && size <= most;
     }
     return status;

@@ -549,7 +549,6 @@ UNPARAMETRISED = {
     "partition": lambda a: np.partition(a, 0),
     "swap rows": lambda a: operator.setitem(a, slice(None), a[::-1].copy()),
     "shift": lambda a: operator.setitem(a, slice(1, None), a[:-1]),
-    "resize": lambda a: np.resize(a, 3),
 }
 
 indices_of_shape = {
