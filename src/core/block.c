@@ -190,7 +190,7 @@ int
 nd_block_extend(nd_mapping *mapping, size_t nbytes)
 {
     nd_block *block = mapping->block;
-    if (!nd_range_fits((size_t)(mapping->data - mapping->range), nbytes, mapping->range_size)) {
+    if (nbytes > nd_most_nbytes(mapping)) {
         return ENOMEM;
     }
     char *end = mapping->range + in_pages(mapping->data + nbytes - mapping->range);

@@ -49,8 +49,7 @@ commit_begin(PyObject *object, PyObject *limit)
         PyErr_SetString(PyExc_ValueError, "begin_block() is for a mapping that writes, has a journal and no block");
         return NULL;
     }
-    if (self->sync_failure != 0) {
-        mapping_raise_errno(self, self->sync_failure);
+    if (mapping_check_synced(self) < 0) {
         return NULL;
     }
     int status = nd_block_begin(&self->map, (size_t)most);

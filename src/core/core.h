@@ -71,6 +71,9 @@ int mapping_close(MappingObject *self);
 /* Write the changed pages of [from, from + nbytes) to the disk. Returns -1 with an exception set. */
 int mapping_flush(MappingObject *self, size_t from, size_t nbytes);
 
+/* Raise what the first flush or sync that failed has said. Returns 0 or -1. */
+int mapping_check_synced(MappingObject *self);
+
 /* fdatasync, with a failure as final as a flush's. Returns -1 with an exception set. */
 int mapping_sync_data(MappingObject *self);
 

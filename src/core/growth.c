@@ -241,7 +241,7 @@ growth_write(PyObject *object, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*n:write", &buffer, &start)) {
         return NULL;
     }
-    size_t nbytes = (size_t)buffer.len, room = (size_t)(self->map.range + self->map.range_size - self->map.data);
+    size_t nbytes = (size_t)buffer.len, room = nd_most_nbytes(&self->map);
     int status = 0;
     if (self->closed) {
         fault_raise(self, "write");
@@ -322,12 +322,7 @@ const char growth_check_synced_doc[] =
 PyObject *
 growth_check_synced(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
-    MappingObject *self = (MappingObject *)object;
-    if (self->sync_failure != 0) {
-        mapping_raise_errno(self, self->sync_failure);
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return mapping_check_synced((MappingObject *)object) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 const char growth_keep_doc[] =
@@ -369,7 +364,7 @@ growth_let_append(PyObject *object, PyObject *args)
     if (!PyArg_ParseTuple(args, "nnni:let_append", &row_nbytes, &room, &count_at, &append.digits)) {
         return NULL;
     }
-    size_t most = (size_t)(self->map.range + self->map.range_size - self->map.data);
+    size_t most = nd_most_nbytes(&self->map);
     bool has_count = count_at > 0 && count_at % WORD == 0 && (size_t)count_at <= head_nbytes(self) &&
                      append.digits >= (int)WORD && append.digits <= MOST_DIGITS && append.digits <= count_at;
     if (row_nbytes < 0 || room < 0 || (count_at != 0 && !has_count)) {
@@ -398,8 +393,7 @@ growth_get_is_owned(PyObject *object, void *Py_UNUSED(closure))
 PyObject *
 growth_get_most_nbytes(PyObject *object, void *Py_UNUSED(closure))
 {
-    const nd_mapping *map = &((MappingObject *)object)->map;
-    return PyLong_FromSsize_t(map->range + map->range_size - map->data);
+    return PyLong_FromSize_t(nd_most_nbytes(&((MappingObject *)object)->map));
 }
 
 PyObject *

@@ -90,7 +90,7 @@ nd_guard_mark(nd_mapping *mapping, nd_cause cause, int64_t offset)
 int
 nd_guard_resize(nd_mapping *mapping, size_t nbytes)
 {
-    if (!nd_range_fits((size_t)(mapping->data - mapping->range), nbytes, mapping->range_size)) {
+    if (nbytes > nd_most_nbytes(mapping)) {
         return ENOMEM;
     }
     nd_guard_lock();

@@ -120,12 +120,11 @@ nd_journal_write(int fd, uint64_t sequence, const nd_target *target, const nd_ch
 int
 nd_journal_sync_beside(const char *path)
 {
-    static const char suffix[] = ".ndfile-journal";
-    char name[PATH_MAX + sizeof suffix];
+    char name[PATH_MAX + sizeof ND_JOURNAL_SUFFIX];
     if (path == NULL || realpath(path, name) == NULL) {
         return 0; /* a file without a name has no journal */
     }
-    memcpy(name + strlen(name), suffix, sizeof suffix);
+    memcpy(name + strlen(name), ND_JOURNAL_SUFFIX, sizeof ND_JOURNAL_SUFFIX);
     int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) {
         return 0;
@@ -193,7 +192,8 @@ read_head(int fd, contents *found)
     if (status != 0) {
         return status;
     }
-    if (found->target.size_before < 0 || found->target.size_after < 0 || size < TABLE_OFFSET || found->count > (uint64_t)(size - TABLE_OFFSET) / ENTRY_NBYTES) {
+    bool has_sizes = found->target.size_before >= 0 && found->target.size_after >= 0;
+    if (!has_sizes || size < TABLE_OFFSET || found->count > (uint64_t)(size - TABLE_OFFSET) / ENTRY_NBYTES) {
         return ENODATA;
     }
     size_t nbytes = (size_t)found->count * ENTRY_NBYTES;

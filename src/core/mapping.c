@@ -51,14 +51,13 @@ nd_regular_size(int fd, int64_t *size)
 static bool
 has_journal(const char *path)
 {
-    static const char suffix[] = ".ndfile-journal";
-    char journal[PATH_MAX + sizeof suffix];
+    char journal[PATH_MAX + sizeof ND_JOURNAL_SUFFIX];
     size_t length = strlen(path);
     if (length > PATH_MAX) {
         return false;
     }
     memcpy(journal, path, length);
-    memcpy(journal + length, suffix, sizeof suffix);
+    memcpy(journal + length, ND_JOURNAL_SUFFIX, sizeof ND_JOURNAL_SUFFIX);
     /* What cannot be told is looked at again. A name that has no room for the suffix has no journal. */
     return faccessat(AT_FDCWD, journal, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
            (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG);
@@ -225,7 +224,8 @@ nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access acc
         range = mmap(NULL, range_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     }
     else {
-        range = map_range(fd, offset - (int64_t)lead, needed, access, can_grow ? room_to_grow(nbytes, room) : 0, &range_size);
+        size_t more = can_grow ? room_to_grow(nbytes, room) : 0;
+        range = map_range(fd, offset - (int64_t)lead, needed, access, more, &range_size);
     }
     if (range == MAP_FAILED) {
         int failure = errno;
@@ -316,7 +316,8 @@ nd_size_now(const nd_mapping *mapping, int64_t *size)
         return false;
     }
     /* A block device has a size too, but not there. */
-    *size = S_ISREG(status.stx_mode) ? (int64_t)status.stx_size : mapping->fd >= 0 ? lseek(mapping->fd, 0, SEEK_END) : -1;
+    bool is_regular = S_ISREG(status.stx_mode);
+    *size = is_regular ? (int64_t)status.stx_size : mapping->fd >= 0 ? lseek(mapping->fd, 0, SEEK_END) : -1;
     return *size >= 0;
 }
 

@@ -95,8 +95,11 @@ int nd_regular_size(int fd, int64_t *size);
 typedef struct {
     int fd;
     int64_t size;     /* as nd_regular_size has it */
-    bool has_journal; /* there is a file of the journal's name beside it, or there may be: behind a link it is not looked for */
+    bool has_journal; /* a file of the journal's name is beside it; or may be, behind a link it is not looked for */
 } nd_opened;
+
+/* What the journal of a file is called besides its name. files/journal.py has the same. */
+#define ND_JOURNAL_SUFFIX ".ndfile-journal"
 
 /* open(2), close-on-exec. */
 int nd_open(const char *path, int flags, nd_opened *opened);
@@ -112,6 +115,13 @@ int nd_allocate(int fd, int64_t from, int64_t nbytes, bool keep_size);
  * at all. */
 int nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access access, const char *path,
            bool keep_fd, size_t room);
+
+/* How many bytes it can have where it is. */
+static inline size_t
+nd_most_nbytes(const nd_mapping *mapping)
+{
+    return (size_t)(mapping->range + mapping->range_size - mapping->data);
+}
 
 /* One past the last page that holds bytes of the mapping. */
 char *nd_used_end(const nd_mapping *mapping);

@@ -52,20 +52,28 @@ mapping_check(MappingObject *self, const char *act)
     return self->closed ? fault_raise(self, act) : check_size(self, act);
 }
 
-/* After a failed write the kernel forgets which pages were concerned, and later calls succeed: the first failure is
- * kept and answered again. Another thread may have had it meanwhile. */
-static void
-note_failure(MappingObject *self, int status)
+int
+mapping_check_synced(MappingObject *self)
+{
+    return self->sync_failure == 0 ? 0 : mapping_raise_errno(self, self->sync_failure);
+}
+
+/* False where no change of ours is the disk's business: in modes that only read, and before the end of a block. */
+static bool
+is_to_be_synced(const MappingObject *self)
+{
+    return self->map.access == ND_WRITE && self->map.block == NULL;
+}
+
+/* Take the outcome of a sync. After a failed write the kernel forgets which pages were concerned, and later calls succeed:
+ * the first failure is kept and answered again. Another thread may have had it meanwhile. */
+static int
+synced(MappingObject *self, int status)
 {
     if (self->sync_failure == 0) {
         self->sync_failure = status;
     }
-}
-
-static int
-refuse_failed(MappingObject *self)
-{
-    return self->sync_failure == 0 ? 0 : mapping_raise_errno(self, self->sync_failure);
+    return mapping_check_synced(self);
 }
 
 int
@@ -74,10 +82,10 @@ mapping_flush(MappingObject *self, size_t from, size_t nbytes)
     if (self->closed) {
         return fault_raise(self, "flush");
     }
-    if (self->map.access != ND_WRITE || self->map.block != NULL) {
-        return 0; /* a block's changes are nobody's business before its end */
+    if (!is_to_be_synced(self)) {
+        return 0;
     }
-    if (refuse_failed(self) < 0 || check_size(self, "flush") < 0) {
+    if (mapping_check_synced(self) < 0 || check_size(self, "flush") < 0) {
         return -1;
     }
     int status;
@@ -87,8 +95,7 @@ mapping_flush(MappingObject *self, size_t from, size_t nbytes)
     status = status != 0 ? status : nd_sync(&self->map, from, nbytes);
     Py_END_ALLOW_THREADS
     self->in_use--;
-    note_failure(self, status);
-    return refuse_failed(self);
+    return synced(self, status);
 }
 
 int
@@ -97,10 +104,10 @@ mapping_sync_data(MappingObject *self)
     if (self->closed) {
         return fault_raise(self, "sync");
     }
-    if (self->map.access != ND_WRITE || self->map.block != NULL) {
+    if (!is_to_be_synced(self)) {
         return 0;
     }
-    if (refuse_failed(self) < 0) {
+    if (mapping_check_synced(self) < 0) {
         return -1;
     }
     int status;
@@ -110,8 +117,7 @@ mapping_sync_data(MappingObject *self)
     status = status != 0 ? status : fdatasync(self->map.fd) < 0 ? errno : 0;
     Py_END_ALLOW_THREADS
     self->in_use--;
-    note_failure(self, status);
-    return refuse_failed(self);
+    return synced(self, status);
 }
 
 int
@@ -120,7 +126,7 @@ mapping_sync(MappingObject *self)
     if (mapping_flush(self, 0, self->map.nbytes) < 0) {
         return -1;
     }
-    if (self->map.access != ND_WRITE || self->map.block != NULL) {
+    if (!is_to_be_synced(self)) {
         return 0;
     }
     int status;
@@ -129,6 +135,5 @@ mapping_sync(MappingObject *self)
     status = nd_sync_file(&self->map);
     Py_END_ALLOW_THREADS
     self->in_use--;
-    note_failure(self, status);
-    return refuse_failed(self);
+    return synced(self, status);
 }

@@ -472,33 +472,21 @@ def _publish(path: Any, kind: Format, plan: Plan, write: Any, *, overwrite: bool
     if kind.describes_itself:
         return publish(path, write, overwrite=overwrite, sync=sync)
     beside = f"{os.path.realpath(os.fsdecode(path))}.json"
-    undo = contextlib.ExitStack()
-    made = None
+    made: os.stat_result | None = None
+    text: bytes | None = None
+    old_text: bytes | None = None
 
     def describe(text: bytes | None, overwrite: bool) -> None:
         publish(beside, lambda fd, _: write_all(fd, text, 0), overwrite=overwrite, sync=sync)
 
     def before(fd: int) -> None:
         # From here until the new file has the name readers find the descriptions of both.
-        nonlocal made
+        nonlocal made, text, old_text
         made = os.fstat(fd)
         old_inode = os.stat(path).st_ino if overwrite and os.path.exists(path) else None
         old_text = _content(beside) if overwrite else None
         text = kind.sidecar(plan, beside, made.st_ino, old_inode)
-        try:
-            describe(text, overwrite)
-        except BaseException:
-            if _content(beside) == text:
-                undo_description(old_text)
-            raise
-        undo.callback(undo_description, old_text)
-
-    def undo_description(old_text: bytes | None) -> None:
-        if old_text is not None:
-            describe(old_text, overwrite=True)
-            return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+        describe(text, overwrite)
 
     def is_named() -> bool:
         with contextlib.suppress(FileNotFoundError):
@@ -509,8 +497,11 @@ def _publish(path: Any, kind: Format, plan: Plan, write: Any, *, overwrite: bool
         result = publish(path, write, overwrite=overwrite, sync=sync, before=before)
     except BaseException:
         # Once the new file has its name the description is right as it is.
-        if not is_named():
-            undo.close()
+        if text is not None and not is_named() and _content(beside) == text:
+            if old_text is None:
+                os.unlink(beside)
+            else:
+                describe(old_text, overwrite=True)
         raise
     # The pair is whole; this only makes the description shorter.
     with contextlib.suppress(OSError):
