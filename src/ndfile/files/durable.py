@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ndfile._core import file_system_type
 from ndfile.stream import write_all
@@ -12,7 +12,7 @@ from ndfile.stream import write_all
 if TYPE_CHECKING:
     from ndfile._core import Mapping
 
-__all__ = ["save_memory", "sync_folder", "sync_size"]
+__all__ = ["leads_to", "save_memory", "sync_folder", "sync_size"]
 
 # Magic numbers of file systems, by statfs(2), that write metadata in order.
 IN_ORDER = (0xEF53, 0x58465342)
@@ -21,6 +21,15 @@ IN_ORDER = (0xEF53, 0x58465342)
 BLOCK_NBYTES = 8 << 20
 
 PAGE_NBYTES = os.sysconf("SC_PAGESIZE")
+
+
+def leads_to(path: Any, fd: int, *, follow_symlinks: bool = True) -> bool:
+    """Tell whether a path is now a name of an open file. Only a look: it may be another's in the next instant."""
+    try:
+        named = os.stat(path, follow_symlinks=follow_symlinks)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(fd))
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:

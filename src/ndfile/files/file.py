@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from ndfile._core import Mapping, open_file, regular_size
 from ndfile.errors import LayoutError
 from ndfile.files import locks
+from ndfile.files.durable import leads_to
 from ndfile.files.journal import settle
 from ndfile.files.space import reserve, restore
 
@@ -187,14 +188,9 @@ class File:
 
     def _settle(self) -> None:
         """Look after a commit that was interrupted."""
-        if self.name is None:
+        if self.name is None or not leads_to(self.name, self.fd):
             return
-        try:
-            named = os.stat(self.name)
-        except FileNotFoundError:
-            return
-        is_named = os.path.samestat(named, os.fstat(self.fd))
-        if is_named and settle(self.fd, self.name, may_write=self.mode in ("r+", "w+")):
+        if settle(self.fd, self.name, may_write=self.mode in ("r+", "w+")):
             self.size = regular_size(self.fd)
 
     def _open(self) -> None:
@@ -229,12 +225,7 @@ class File:
         return not self._is_path or self.options.lock is None or self._is_named()
 
     def _is_named(self) -> bool:
-        # Only a look: nothing is done to what the path names.
-        try:
-            named = os.stat(self._source, follow_symlinks=self.options.follow_symlinks)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(named, os.fstat(self.fd))
+        return leads_to(self._source, self.fd, follow_symlinks=self.options.follow_symlinks)
 
     def _unsettled(self) -> OSError:
         return OSError(errno.EBUSY, f"The path came to name another file {TRIES} times while it was opened", self.name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ndfile._core import look_at_journal, replay_journal
 from ndfile.errors import LockedError, NeedsRecoveryError
 from ndfile.files import locks
-from ndfile.files.durable import sync_folder
+from ndfile.files.durable import leads_to, sync_folder
 from ndfile.stream import write_all
 
 if TYPE_CHECKING:
@@ -74,9 +74,8 @@ def make(mapping: Mapping) -> None:
 
 def require_name(mapping: Mapping, act: str) -> None:
     """Raise OSError unless the file still has its name: what stands beside it is another file's by now."""
-    with contextlib.suppress(FileNotFoundError):
-        if mapping.filename and os.path.samestat(os.stat(mapping.filename), os.fstat(mapping.fileno())):
-            return
+    if mapping.filename is not None and leads_to(mapping.filename, mapping.fileno()):
+        return
     text = f"{act}: another file has taken this one's name. Nothing was changed. Open it again"
     raise OSError(errno.ESTALE, text, str(mapping.filename))
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from ndfile.errors import FormatError, LayoutError, LibraryError
+from ndfile.files.durable import leads_to
 from ndfile.layout import MOST_DIMENSIONS, Layout
 from ndfile.stream import pour, write_all
 
@@ -74,10 +75,7 @@ class Source:
 
     def is_current(self) -> bool:
         """Tell whether the path still names the open file."""
-        try:
-            return os.path.samestat(os.stat(self.path), self.status())
-        except FileNotFoundError:
-            return False
+        return leads_to(self.path, self._fd)
 
     def reopen(self) -> BinaryIO:
         """Open the same file again for a library to read, with a position of its own; the caller closes it."""
