@@ -237,7 +237,7 @@ array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
 /* Casts through void (*)(void), which the compiler takes as a deliberate change of signature. */
 #define METHOD_POINTER(function) ((PyCFunction)(void (*)(void))(function))
 #define OPERATOR_SLOT(slot) {Py_##slot, operator_##slot},
-#define METHOD_ENTRY(name) {#name, METHOD_POINTER(method_##name), METH_FASTCALL | METH_KEYWORDS, NULL},
+#define METHOD_ENTRY(name, ...) {#name, METHOD_POINTER(method_##name), METH_FASTCALL | METH_KEYWORDS, NULL},
 
 static PyMethodDef array_methods[] = {
     {"__array_wrap__", METHOD_POINTER(array_wrap), METH_FASTCALL | METH_KEYWORDS, NULL},
@@ -249,7 +249,7 @@ static PyMethodDef array_methods[] = {
     {"check", array_check, METH_NOARGS, array_check_doc},
     {"close", array_close, METH_NOARGS, array_close_doc},
     {"flush", array_flush, METH_NOARGS, array_flush_doc},
-    ARRAY_METHODS(METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY)
+    ARRAY_METHODS(METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY)
     {NULL, NULL, 0, NULL},
 };
 

@@ -196,6 +196,14 @@ nd_fault_hand_over(void)
     return number;
 }
 
+static ND_THREAD_LOCAL bool is_quiet;
+
+void
+nd_fault_keep_quiet(void)
+{
+    is_quiet = true;
+}
+
 void
 nd_fault_take_over(int number)
 {
@@ -248,8 +256,10 @@ answer(int signal, siginfo_t *info, void *context)
         nanosleep(&(struct timespec){.tv_nsec = HOLD_UP_NS}, NULL);
         return true;
     }
-    nd_notifier told = atomic_load(&notify);
-    told(cause);
+    if (!is_quiet) {
+        nd_notifier told = atomic_load(&notify);
+        told(cause);
+    }
     return true;
 }
 

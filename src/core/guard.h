@@ -63,6 +63,9 @@ nd_fault_is_pending(void)
 int nd_fault_hand_over(void);
 void nd_fault_take_over(int number);
 
+/* Do not call the notifier in this thread: it gives its faults away when it ends. */
+void nd_fault_keep_quiet(void);
+
 /* Take this thread's fault, and make all pages that it has opened fault again. False if there is none. */
 bool nd_fault_take(nd_fault *fault);
 

@@ -3,6 +3,7 @@
 #include "core.h"
 #include "fault_error.h"
 #include "growth.h"
+#include "way.h"
 
 #include <errno.h>
 #include <string.h>
@@ -367,6 +368,9 @@ static PyGetSetDef mapping_getset[] = {
     {"most_nbytes", growth_get_most_nbytes, NULL, PyDoc_STR("Bytes that it can have where it is."), NULL},
     {"followed_by", growth_get_followed_by, NULL,
      PyDoc_STR("Bytes that the file had behind the mapping, when it was mapped; negative where it was shorter."), NULL},
+    {"backend", way_get_backend, way_set_backend,
+     PyDoc_STR("'map' or 'read': by which way much of the file is read. Setting it to 'auto' lets the file system tell."),
+     NULL},
     {"in_block", commit_get_in_block, NULL, PyDoc_STR("True while an atomic block is open."), NULL},
     {"is_block_full", commit_get_is_block_full, NULL, PyDoc_STR("True if an open block has passed its limit."), NULL},
     {"has_journal", commit_get_has_journal, NULL, PyDoc_STR("True from the first atomic block on."), NULL},

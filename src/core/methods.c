@@ -2,6 +2,8 @@
 #include "methods.h"
 
 #include "fault_error.h"
+#include "rows.h"
+#include "store.h"
 #include "view.h"
 
 /* Call ndarray's method on `self`, and keep the method for the next time: ndarray lives as long as the process. */
@@ -37,6 +39,15 @@ unless_lost(PyObject *self, PyObject *result)
     return result;
 }
 
+/* Of an operation that may have used some of the items only. */
+static PyObject *
+unless_behind_end(PyObject *self, PyObject *result)
+{
+    MappingObject *mapping = view_mapping(self);
+    bool is_shrunk = mapping != NULL && mapping->shrunk; /* then items may be behind the end without a fault */
+    return is_shrunk ? unless_lost(self, result) : fault_checked(result);
+}
+
 /* What is made from a plain array is plain. */
 static PyObject *
 call_taking(PyObject **method, const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -52,9 +63,7 @@ call_taking(PyObject **method, const char *name, PyObject *self, PyObject *const
         Py_SETREF(result, Py_NewRef(self));
     }
     Py_XDECREF(plain);
-    MappingObject *mapping = view_mapping(self);
-    bool is_shrunk = mapping != NULL && mapping->shrunk; /* then items may be behind the end without a fault */
-    return is_shrunk ? unless_lost(self, result) : fault_checked(result);
+    return unless_behind_end(self, result);
 }
 
 static PyObject *
@@ -96,9 +105,22 @@ call_using(PyObject **method, const char *name, PyObject *self, PyObject *const 
         static PyObject *method;                                                                      \
         return how(&method, #name, self, args, nargs, names);                                         \
     }
+#define DEFINE_OURS(name, way, how)                                                                   \
+    PyObject *method_##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names) \
+    {                                                                                                 \
+        static PyObject *method;                                                                      \
+        if (view_refuse_closed(self, "read") < 0) {                                                    \
+            return NULL;                                                                              \
+        }                                                                                             \
+        PyObject *result = way(self, args, nargs, names);                                             \
+        if (result == NULL && !PyErr_Occurred()) {                                                    \
+            return how(&method, #name, self, args, nargs, names);                                     \
+        }                                                                                             \
+        return unless_behind_end(self, result);                                                       \
+    }
 #define DEFINE_COPYING(name) DEFINE_METHOD(name, call_copying)
 #define DEFINE_TAKING(name) DEFINE_METHOD(name, call_taking)
 #define DEFINE_VIEWING(name) DEFINE_METHOD(name, call_viewing)
 #define DEFINE_USING(name) DEFINE_METHOD(name, call_using)
 
-ARRAY_METHODS(DEFINE_COPYING, DEFINE_TAKING, DEFINE_VIEWING, DEFINE_USING)
+ARRAY_METHODS(DEFINE_COPYING, DEFINE_TAKING, DEFINE_VIEWING, DEFINE_USING, DEFINE_OURS)

@@ -7,8 +7,9 @@
 /* COPYING: the result is a new array. NumPy would give it our class, though no file is behind it.
  * TAKING: so too, of some of the items only.
  * VIEWING: a view where the strides allow it, a new array otherwise.
- * USING: no array. They are here to find lost items. */
-#define ARRAY_METHODS(COPYING, TAKING, VIEWING, USING) \
+ * USING: no array. They are here to find lost items.
+ * OURS: by a function of ours, and where that leaves it to NumPy as one of the kinds above. */
+#define ARRAY_METHODS(COPYING, TAKING, VIEWING, USING, OURS) \
     COPYING(__copy__)                                  \
     COPYING(__deepcopy__)                              \
     COPYING(__reduce__)                                \
@@ -20,18 +21,18 @@
     COPYING(astype)                                    \
     COPYING(byteswap)                                  \
     COPYING(choose)                                    \
-    COPYING(copy)                                      \
+    OURS(copy, rows_copy, call_copying)                \
     COPYING(dot)                                       \
     COPYING(flatten)                                   \
     COPYING(repeat)                                    \
     COPYING(round)                                     \
     TAKING(compress)                                   \
-    TAKING(take)                                       \
+    OURS(take, rows_take, call_taking)                 \
     VIEWING(ravel)                                     \
     VIEWING(reshape)                                   \
     USING(dump)                                        \
     USING(dumps)                                       \
-    USING(fill)                                        \
+    OURS(fill, store_fill, call_using)                 \
     USING(nonzero)                                     \
     USING(partition)                                   \
     USING(sort)                                        \
@@ -39,8 +40,8 @@
     USING(tofile)                                      \
     USING(tolist)
 
-#define DECLARE_METHOD(name) \
+#define DECLARE_METHOD(name, ...) \
     PyObject *method_##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
-ARRAY_METHODS(DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD)
+ARRAY_METHODS(DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD)
 
 #endif

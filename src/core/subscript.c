@@ -2,6 +2,8 @@
 #include "subscript.h"
 
 #include "fault_error.h"
+#include "rows.h"
+#include "store.h"
 #include "view.h"
 
 /* Between `entered` and `left`, an operation uses some of the array's items. If pages were lost or open meanwhile for
@@ -202,6 +204,16 @@ refuse_behind_end(PyObject *array, PyObject *index, MappingObject *mapping, cons
 
 /* ---- The slots ---- */
 
+/* A quick look whether an index may be one for rows.h. */
+static inline bool
+may_name_rows(PyObject *index)
+{
+    if (PyTuple_CheckExact(index) && PyTuple_GET_SIZE(index) > 0) {
+        index = PyTuple_GET_ITEM(index, 0);
+    }
+    return PyArray_Check(index) || PyList_CheckExact(index);
+}
+
 PyObject *
 subscript_get(PyObject *self, PyObject *index)
 {
@@ -219,7 +231,10 @@ subscript_get(PyObject *self, PyObject *index)
             return row;
         }
     }
-    PyObject *result = view_plain_unless_view(PyArray_Type.tp_as_mapping->mp_subscript(self, index));
+    PyObject *result = may_name_rows(index) ? rows_get((PyArrayObject *)self, index) : NULL;
+    if (result == NULL && !PyErr_Occurred()) {
+        result = view_plain_unless_view(PyArray_Type.tp_as_mapping->mp_subscript(self, index));
+    }
     bool is_shrunk = entered.mapping != NULL && entered.mapping->shrunk;
     if (__builtin_expect(is_shrunk, 0) && result != NULL && !(PyArray_Check(result) && view_mapping(result) != NULL) &&
         refuse_behind_end(self, index, entered.mapping, "read") < 0) {
@@ -236,6 +251,10 @@ assign(PyArrayObject *self, PyObject *index, PyObject *value)
     if (item != NULL) {
         bool is_writeable = PyArray_FailUnlessWriteable(self, "assignment destination") == 0;
         return is_writeable ? PyArray_Pack(PyArray_DESCR(self), item, value) : -1;
+    }
+    int status = may_name_rows(index) ? rows_set(self, index, value) : store_assign(self, index, value);
+    if (status != 0) {
+        return status < 0 ? -1 : 0;
     }
     return PyArray_Type.tp_as_mapping->mp_ass_subscript((PyObject *)self, index, value);
 }

@@ -1,0 +1,535 @@
+#define _GNU_SOURCE /* clock_gettime, pread */
+
+#include "gather.h"
+
+#include "pages.h"
+#include "workers.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- Copying ---- */
+
+/* A part of each row that is moved by itself: the whole row, or one piece where pieces are far apart in the file. */
+typedef struct {
+    const nd_rows *rows;
+    ptrdiff_t mapped, memory; /* from the row's address */
+    ptrdiff_t low;            /* where it begins in the file, from the row's address */
+    size_t extent;            /* and how far it reaches there */
+    size_t nbytes;            /* that are moved */
+    bool is_piece;
+} lane;
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* The number of a row, negative for one that is none. */
+INLINE ptrdiff_t
+row_at(const nd_rows *rows, size_t i)
+{
+    int64_t row = rows->index == NULL ? (int64_t)i : rows->index[i];
+    row += row < 0 ? (int64_t)rows->rows : 0;
+    return (size_t)row < rows->rows ? (ptrdiff_t)row : -1;
+}
+
+INLINE void
+copy(char *mapped, char *memory, size_t nbytes, bool is_store)
+{
+    if (is_store) {
+        memcpy(mapped, memory, nbytes);
+    }
+    else {
+        memcpy(memory, mapped, nbytes);
+    }
+}
+
+/* A row that comes from anywhere in memory is waited for at its first bytes: so those are fetched some rows ahead. For
+ * shorter rows that costs more than it gives. */
+enum { FETCH_FROM_NBYTES = 512, FETCHED_NBYTES = 256, ROWS_AHEAD = 4, LINE_NBYTES = 64 };
+
+INLINE void
+fetch(const lane *part, size_t i)
+{
+    ptrdiff_t row = row_at(part->rows, i);
+    const char *mapped = part->rows->mapped + row * part->rows->mapped_stride + part->mapped;
+    for (size_t at = 0; row >= 0 && at < FETCHED_NBYTES; at += LINE_NBYTES) {
+        __builtin_prefetch(mapped + at);
+    }
+}
+
+INLINE void
+copy_pieces(const lane *part, size_t from, size_t to, size_t nbytes, bool is_store)
+{
+    const nd_rows *rows = part->rows;
+    char *mapped = rows->mapped + part->mapped, *memory = rows->memory + part->memory;
+    for (size_t i = from; i < to; i++) {
+        ptrdiff_t row = row_at(rows, i);
+        if (nbytes >= FETCH_FROM_NBYTES && i + ROWS_AHEAD < to) {
+            fetch(part, i + ROWS_AHEAD);
+        }
+        /* SAFE: row_at has compared the number with the rows that there are. */
+        if (row >= 0) {
+            copy(mapped + row * rows->mapped_stride, memory + (ptrdiff_t)i * rows->memory_stride, nbytes, is_store);
+        }
+    }
+}
+
+/* Items along the last axis of a row. */
+INLINE void
+copy_items(const nd_rows *rows, char *mapped, char *memory, size_t nbytes, bool is_store)
+{
+    int last = rows->ndim - 1;
+    ptrdiff_t mapped_step = rows->mapped_strides[last], memory_step = rows->memory_strides[last];
+    for (size_t i = 0; i < rows->shape[last]; i++) {
+        copy(mapped + (ptrdiff_t)i * mapped_step, memory + (ptrdiff_t)i * memory_step, nbytes, is_store);
+    }
+}
+
+/* Call it with a number of bytes that the compiler knows, so that copying them is one instruction. */
+#define WITH_SIZE(nbytes, is_store, call, ...)                                           \
+    do {                                                                                 \
+        switch (2 * (nbytes) + (is_store)) {                                             \
+            case 2 * 1: call(__VA_ARGS__, 1, false); break;                              \
+            case 2 * 1 + 1: call(__VA_ARGS__, 1, true); break;                           \
+            case 2 * 2: call(__VA_ARGS__, 2, false); break;                              \
+            case 2 * 2 + 1: call(__VA_ARGS__, 2, true); break;                           \
+            case 2 * 4: call(__VA_ARGS__, 4, false); break;                              \
+            case 2 * 4 + 1: call(__VA_ARGS__, 4, true); break;                           \
+            case 2 * 8: call(__VA_ARGS__, 8, false); break;                              \
+            case 2 * 8 + 1: call(__VA_ARGS__, 8, true); break;                           \
+            case 2 * 16: call(__VA_ARGS__, 16, false); break;                            \
+            case 2 * 16 + 1: call(__VA_ARGS__, 16, true); break;                         \
+            default: call(__VA_ARGS__, (nbytes), (is_store)); break;                     \
+        }                                                                                \
+    } while (0)
+
+/* A place in a row, counted through the first `axes` of its axes. */
+typedef struct {
+    size_t at[ND_MOST_AXES];
+    ptrdiff_t mapped, memory;
+} position;
+
+static bool
+advance(const nd_rows *rows, int axes, position *place)
+{
+    for (int axis = axes - 1; axis >= 0; axis--) {
+        place->mapped += rows->mapped_strides[axis];
+        place->memory += rows->memory_strides[axis];
+        if (++place->at[axis] < rows->shape[axis]) {
+            return true;
+        }
+        place->mapped -= (ptrdiff_t)rows->shape[axis] * rows->mapped_strides[axis];
+        place->memory -= (ptrdiff_t)rows->shape[axis] * rows->memory_strides[axis];
+        place->at[axis] = 0;
+    }
+    return false;
+}
+
+static void
+copy_row(const nd_rows *rows, char *mapped, char *memory)
+{
+    position place = {.mapped = 0};
+    do {
+        WITH_SIZE(rows->piece_nbytes, rows->is_store, copy_items, rows, mapped + place.mapped, memory + place.memory);
+    } while (advance(rows, rows->ndim - 1, &place));
+}
+
+static void
+copy_lane(const lane *part, size_t from, size_t to)
+{
+    const nd_rows *rows = part->rows;
+    if (part->is_piece) {
+        WITH_SIZE(part->nbytes, rows->is_store, copy_pieces, part, from, to);
+        return;
+    }
+    for (size_t i = from; i < to; i++) {
+        ptrdiff_t row = row_at(rows, i);
+        if (row >= 0) {
+            copy_row(rows, rows->mapped + row * rows->mapped_stride, rows->memory + (ptrdiff_t)i * rows->memory_stride);
+        }
+    }
+}
+
+/* ---- Asking for what is missing ---- */
+
+/* So many rows, or bytes, are asked for at once: enough to keep a device busy, few enough to be there when their turn
+ * comes. Rows longer than that are read ahead by the kernel, who sees that they are read in order. */
+enum { REQUEST_ROWS = 4096, REQUEST_NBYTES = 32 << 20, LONGEST_NBYTES = 4 << 20 };
+
+static size_t
+request_rows(const lane *part)
+{
+    size_t most = REQUEST_NBYTES / (part->extent + nd_page_size());
+    return most < 1 ? 1 : most < REQUEST_ROWS ? most : REQUEST_ROWS;
+}
+
+/* The spans of pages that rows [from, to) of a lane lie on, joined. Returns how many. */
+static size_t
+find_spans(const lane *part, size_t from, size_t to, nd_span *spans)
+{
+    const nd_rows *rows = part->rows;
+    size_t count = 0;
+    for (size_t i = from; i < to; i++) {
+        ptrdiff_t row = row_at(rows, i);
+        if (row >= 0) {
+            spans[count++] = nd_pages_around(rows->mapped + row * rows->mapped_stride + part->low, part->extent);
+        }
+    }
+    return nd_join_spans(spans, count);
+}
+
+static void
+request(const lane *part, size_t from, size_t to)
+{
+    nd_span *spans = part->extent <= LONGEST_NBYTES ? malloc((to - from) * sizeof *spans) : NULL;
+    if (spans != NULL) {
+        nd_request(spans, find_spans(part, from, to, spans));
+        free(spans);
+    }
+}
+
+/* Look at some of the rows [from, to). */
+static bool
+some_are_missing(const lane *part, size_t from, size_t to)
+{
+    enum { FEW = 3, MANY = 8, MANY_ROWS = 64 };
+    const nd_rows *rows = part->rows;
+    size_t count = to - from, looks = count < MANY_ROWS ? FEW : MANY;
+    looks = looks < count ? looks : count;
+    for (size_t k = 0; k < looks; k++) {
+        ptrdiff_t row = row_at(rows, from + (2 * k + 1) * count / (2 * looks));
+        if (row >= 0 && nd_is_missing(rows->mapped + row * rows->mapped_stride + part->low)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- Warm and cold ---- */
+
+/* To ask what is in memory takes longer than to copy a few rows that are. So after so many calls in a row in which
+ * everything was there, nothing is asked; then it shows in the time that copying takes. */
+enum { TRUSTED = 16 };
+
+static bool
+is_doubted(const nd_mapping *mapping)
+{
+    return mapping->warm_calls < TRUSTED;
+}
+
+static int64_t
+now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Copy rows [from, to) that should be in memory, and stop where it took so long that one of them was not. Returns how far
+ * it came. */
+static size_t
+copy_warily(const lane *part, size_t from, size_t to)
+{
+    /* Waiting for a device takes more than the first of these; an ordinary page fault less than the second, and copying
+     * a byte less than the third. */
+    enum { WAIT_NS = 60 * 1000, ROW_NS = 1500, BYTE_NS = 1, MOST_ROWS = 256, STEP_NBYTES = 64 << 10, FIRST_ROWS = 4 };
+    size_t most = STEP_NBYTES / (part->nbytes + 1);
+    most = most < 1 ? 1 : most < MOST_ROWS ? most : MOST_ROWS;
+    int64_t before = now_ns();
+    for (size_t step = FIRST_ROWS; from < to; step *= 2) {
+        step = step < most ? step : most;
+        step = step < to - from ? step : to - from;
+        copy_lane(part, from, from + step);
+        from += step;
+        int64_t now = now_ns();
+        if (now - before > WAIT_NS + (int64_t)step * (ROW_NS + (int64_t)part->nbytes * BYTE_NS)) {
+            part->rows->mapping->warm_calls = 0;
+            break;
+        }
+        before = now;
+    }
+    return from;
+}
+
+/* Move rows [from, to) of a lane. */
+static void
+move_lane(const lane *part, size_t from, size_t to)
+{
+    /* Time may go by for other reasons, and not every process may know what is in memory. */
+    enum { SUSPECTED_ROWS = 256 };
+    nd_mapping *mapping = part->rows->mapping;
+    size_t most = request_rows(part), requested = from;
+    bool is_doubtful = is_doubted(mapping), was_slow = false;
+    while (from < to) {
+        size_t end = to - from < most ? to : from + most;
+        bool is_missing = requested < end && (is_doubtful || was_slow) && some_are_missing(part, from, end);
+        if (was_slow && !is_missing && end - from > SUSPECTED_ROWS) {
+            end = from + SUSPECTED_ROWS;
+        }
+        if (requested < end && (was_slow || is_missing)) {
+            mapping->warm_calls = 0;
+            is_doubtful = true;
+            request(part, requested > from ? requested : from, end);
+            requested = end;
+        }
+        if (requested < end) {
+            size_t reached = copy_warily(part, from, end);
+            was_slow = reached < end;
+            from = reached;
+            continue;
+        }
+        /* The next ones are on their way while these are copied. */
+        size_t next = to - end < most ? to : end + most;
+        if (next > end && some_are_missing(part, end, next)) {
+            request(part, end, next);
+            requested = next;
+        }
+        copy_lane(part, from, end);
+        from = end;
+        was_slow = false;
+    }
+}
+
+/* ---- Through the file ---- */
+
+/* A file on the other side of a network answers many readers at a time. */
+enum { READERS = 16, READ_NBYTES = 128 << 10 };
+
+typedef struct {
+    const lane *part;
+    size_t step;
+    _Atomic size_t next;
+} reading;
+
+/* Read a piece. What the system cannot read is looked at through the map, where the guard finds out why. */
+static void
+read_piece(const nd_rows *rows, char *mapped, char *memory, size_t nbytes)
+{
+    while (nbytes > 0) {
+        ssize_t count = pread(rows->fd, memory, nbytes, (off_t)nd_file_offset(rows->mapping, mapped));
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count <= 0) {
+            memcpy(memory, mapped, nbytes);
+            return;
+        }
+        mapped += count;
+        memory += count;
+        nbytes -= (size_t)count;
+    }
+}
+
+static void
+read_row(const lane *part, size_t i)
+{
+    const nd_rows *rows = part->rows;
+    ptrdiff_t row = row_at(rows, i);
+    if (row < 0) {
+        return;
+    }
+    char *mapped = rows->mapped + row * rows->mapped_stride + part->mapped;
+    char *memory = rows->memory + (ptrdiff_t)i * rows->memory_stride + part->memory;
+    position place = {.mapped = 0};
+    do {
+        read_piece(rows, mapped + place.mapped, memory + place.memory, rows->piece_nbytes);
+    } while (!part->is_piece && advance(rows, rows->ndim, &place));
+}
+
+static void
+read_some(void *context, int part)
+{
+    (void)part;
+    reading *all = context;
+    size_t count = all->part->rows->count;
+    size_t from;
+    while ((from = atomic_fetch_add(&all->next, all->step)) < count) {
+        for (size_t i = from; i < count && i < from + all->step; i++) {
+            read_row(all->part, i);
+        }
+    }
+}
+
+static void
+read_lane(const lane *part)
+{
+    size_t count = part->rows->count, step = READ_NBYTES / (part->nbytes + 1);
+    size_t most = count / READERS;
+    step = step > most ? most : step;
+    reading all = {.part = part, .step = step < 1 ? 1 : step};
+    nd_share(read_some, &all, count < READERS ? (int)count : READERS);
+}
+
+/* ---- Lanes ---- */
+
+bool
+nd_rows_may_take_long(const nd_rows *rows)
+{
+    enum { SHORT_ROWS = 64, SHORT_NBYTES = 64 << 10 };
+    return is_doubted(rows->mapping) || rows->count > SHORT_ROWS || rows->count * nd_row_nbytes(rows) > SHORT_NBYTES;
+}
+
+size_t
+nd_row_nbytes(const nd_rows *rows)
+{
+    size_t nbytes = rows->piece_nbytes;
+    for (int axis = 0; axis < rows->ndim; axis++) {
+        nbytes *= rows->shape[axis];
+    }
+    return nbytes;
+}
+
+static lane
+whole_rows(const nd_rows *rows)
+{
+    lane part = {
+        .rows = rows, .extent = rows->piece_nbytes, .nbytes = nd_row_nbytes(rows), .is_piece = rows->ndim == 0};
+    for (int axis = 0; axis < rows->ndim; axis++) {
+        ptrdiff_t way = (ptrdiff_t)(rows->shape[axis] - 1) * rows->mapped_strides[axis];
+        part.low += way < 0 ? way : 0;
+        part.extent += (size_t)(way < 0 ? -way : way);
+    }
+    return part;
+}
+
+/* True for rows whose pieces are far apart in the file, such as those of an array in order 'F': then the pieces of one
+ * place in all rows are nearer to each other. */
+static bool
+is_scattered(const lane *whole)
+{
+    enum { TIMES_LONGER = 4 };
+    return whole->extent > TIMES_LONGER * whole->nbytes + nd_page_size();
+}
+
+static lane
+piece_at(const nd_rows *rows, const position *place)
+{
+    return (lane){.rows = rows, .mapped = place->mapped, .memory = place->memory, .low = place->mapped,
+                  .extent = rows->piece_nbytes, .nbytes = rows->piece_nbytes, .is_piece = true};
+}
+
+static void
+move_part(const lane *part)
+{
+    /* What is in memory is there faster through the map. */
+    if (part->rows->fd >= 0 && some_are_missing(part, 0, part->rows->count)) {
+        read_lane(part);
+    }
+    else {
+        move_lane(part, 0, part->rows->count);
+    }
+}
+
+typedef struct {
+    const lane *part;
+    int parts;
+} sharing;
+
+static void
+move_share(void *context, int number)
+{
+    const sharing *all = context;
+    size_t count = all->part->rows->count;
+    move_lane(all->part, count * (size_t)number / (size_t)all->parts, count * (size_t)(number + 1) / (size_t)all->parts);
+}
+
+/* How many threads pay for copying. A store takes one: of equal numbers the last one wins. */
+static int
+threads_for(const lane *part)
+{
+    /* A thread takes about as long to start as these take to be copied. */
+    enum { WORTH_NBYTES = 1 << 20, WORTH_ROWS = 16 << 10 };
+    const nd_rows *rows = part->rows;
+    size_t worth = rows->count * part->nbytes / WORTH_NBYTES, by_rows = rows->count / WORTH_ROWS;
+    worth = worth > by_rows ? worth : by_rows;
+    if (rows->is_store || worth < 2 || (is_doubted(rows->mapping) && some_are_missing(part, 0, rows->count))) {
+        return 1;
+    }
+    size_t processors = (size_t)nd_processors();
+    return (int)(worth < processors ? worth : processors);
+}
+
+void
+nd_move_rows(const nd_rows *rows)
+{
+    lane whole = whole_rows(rows);
+    if (rows->count == 0 || whole.nbytes == 0) {
+        return;
+    }
+    int before = rows->mapping->warm_calls;
+    if (is_scattered(&whole)) {
+        position place = {.mapped = 0};
+        do {
+            lane part = piece_at(rows, &place);
+            move_part(&part);
+        } while (advance(rows, rows->ndim, &place));
+    }
+    else if (rows->fd >= 0) {
+        move_part(&whole);
+    }
+    else {
+        sharing all = {.part = &whole, .parts = threads_for(&whole)};
+        nd_share(move_share, &all, all.parts);
+    }
+    if (rows->mapping->warm_calls == before && before < TRUSTED) {
+        rows->mapping->warm_calls = before + 1;
+    }
+}
+
+/* ---- Spans ---- */
+
+static bool
+visit_lane(const lane *part, nd_span_visitor visit, void *context)
+{
+    size_t count = part->rows->count, most = request_rows(part);
+    nd_span *spans = malloc(most * sizeof *spans);
+    bool goes_on = spans != NULL;
+    for (size_t from = 0; from < count && goes_on; from += most) {
+        size_t end = count - from < most ? count : from + most;
+        goes_on = visit(context, spans, find_spans(part, from, end, spans));
+    }
+    free(spans);
+    return goes_on;
+}
+
+bool
+nd_rows_are_missing(const nd_rows *rows)
+{
+    lane whole = whole_rows(rows);
+    return rows->count > 0 && whole.nbytes > 0 && some_are_missing(&whole, 0, rows->count);
+}
+
+const char *
+nd_end_of_rows(const nd_rows *rows)
+{
+    lane whole = whole_rows(rows);
+    const char *end = rows->mapped;
+    for (size_t i = 0; i < rows->count; i++) {
+        ptrdiff_t row = row_at(rows, i);
+        const char *own = rows->mapped + row * rows->mapped_stride + whole.low + (ptrdiff_t)whole.extent;
+        end = row >= 0 && own > end ? own : end;
+    }
+    return end;
+}
+
+bool
+nd_visit_rows(const nd_rows *rows, nd_span_visitor visit, void *context)
+{
+    lane whole = whole_rows(rows);
+    if (rows->count == 0 || whole.nbytes == 0) {
+        return true;
+    }
+    if (!is_scattered(&whole)) {
+        return visit_lane(&whole, visit, context);
+    }
+    position place = {.mapped = 0};
+    bool goes_on;
+    do {
+        lane part = piece_at(rows, &place);
+        goes_on = visit_lane(&part, visit, context);
+    } while (goes_on && advance(rows, rows->ndim, &place));
+    return goes_on;
+}

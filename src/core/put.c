@@ -1,0 +1,94 @@
+#define _GNU_SOURCE /* RUSAGE_THREAD */
+
+#include "put.h"
+
+#include "pages.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* A write is so long, so that the kernel takes large folios for it. */
+enum { PIECE_NBYTES = 8 << 20 };
+
+/* So much is stored through the map at first, to see whether it faults. */
+enum { TRIED_NBYTES = 128 << 10 };
+
+static long
+faults_so_far(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_minflt + usage.ru_majflt : 0;
+}
+
+/* Store through the map. True if few of the pages had to be faulted in. */
+static bool
+store(char *address, const char *bytes, size_t nbytes)
+{
+    enum { PART = 8 };
+    long before = faults_so_far(), pages = (long)(nbytes / nd_page_size());
+    /* SAFE: inside the mapping, as the caller has checked; it may fault like any other store. */
+    memcpy(address, bytes, nbytes);
+    return faults_so_far() - before <= pages / PART;
+}
+
+static bool
+some_are_missing(const char *address, size_t nbytes)
+{
+    enum { LOOKS = 3 };
+    for (size_t look = 0; look < LOOKS; look++) {
+        if (nd_is_missing(address + look * (nbytes - 1) / (LOOKS - 1))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* True if the file can be written to instead. Where it was opened to append, a write would go to its end. */
+static bool
+takes_writes(const nd_mapping *mapping)
+{
+    int flags = mapping->fd >= 0 ? fcntl(mapping->fd, F_GETFL) : -1;
+    return flags >= 0 && !(flags & O_APPEND) && mapping->access == ND_WRITE;
+}
+
+/* Write a piece. A file that was cut is not to grow again by that. False if it did not go as a whole. */
+static bool
+write_piece(const nd_mapping *mapping, const char *address, const char *bytes, size_t nbytes)
+{
+    int64_t offset = nd_file_offset(mapping, address), size;
+    return nd_size_now(mapping, &size) && offset + (int64_t)nbytes <= size &&
+           nd_write(mapping->fd, bytes, nbytes, offset) == 0;
+}
+
+static size_t
+at_most(size_t nbytes, size_t most)
+{
+    return nbytes < most ? nbytes : most;
+}
+
+void
+nd_put(const nd_mapping *mapping, nd_putting *putting, char *address, const char *bytes, size_t nbytes)
+{
+    bool can_write = takes_writes(mapping);
+    while (nbytes > 0) {
+        size_t piece = at_most(nbytes, PIECE_NBYTES);
+        can_write = can_write && mapping->block == NULL; /* another thread may have begun one */
+        if (putting->way == ND_PUT_UNDECIDED && can_write && some_are_missing(address, piece)) {
+            putting->way = ND_PUT_BY_FILE;
+        }
+        if (putting->way == ND_PUT_BY_FILE && can_write) {
+            if (!write_piece(mapping, address, bytes, piece)) {
+                can_write = false; /* and once more through the map, where the guard finds out why */
+                continue;
+            }
+        }
+        else {
+            piece = putting->way == ND_PUT_UNDECIDED ? at_most(piece, TRIED_NBYTES) : piece;
+            putting->way = store(address, bytes, piece) ? ND_PUT_BY_MAP : ND_PUT_BY_FILE;
+        }
+        address += piece;
+        bytes += piece;
+        nbytes -= piece;
+    }
+}

@@ -1,0 +1,35 @@
+/* Arrays as rows of bytes: what gather.c moves, from NumPy's shapes, strides and indices. */
+#ifndef NDFILE_ROWS_H
+#define NDFILE_ROWS_H
+
+#include "core.h"
+#include "gather.h"
+
+/* a[index] and a[index] = value for an index that names rows: whole numbers, a mask, a list of either, or one of these
+ * and then basic indices for what is left. NULL (0) without an exception where NumPy should do it. */
+PyObject *rows_get(PyArrayObject *self, PyObject *index);
+int rows_set(PyArrayObject *self, PyObject *index, PyObject *value);
+
+/* a.take() and a.copy(), as far as they are for us; NULL without an exception otherwise. */
+PyObject *rows_take(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
+PyObject *rows_copy(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
+
+/* Fill `rows` with the pages under an array, or under the rows of it in `numbers` unless that is NULL. False if there are
+ * none. */
+bool rows_of_pages(nd_rows *rows, PyArrayObject *self, PyArrayObject *numbers);
+
+/* The index as whole numbers in the machine's own type, all of them rows of the array; a new reference. NULL, maybe with
+ * an exception, for an index that names no rows. */
+PyArrayObject *rows_numbers(PyArrayObject *self, PyObject *index);
+
+/* The values of an assignment as an array, of the destination's dtype where it is a scalar or is to be cast; a new
+ * reference. NULL, maybe with an exception, where NumPy should make them out. */
+PyArrayObject *rows_values(PyArrayObject *self, PyObject *value, bool is_cast);
+
+/* Steps through values as they are broadcast to a shape. False where they cannot be. */
+bool rows_broadcast(PyArrayObject *values, int ndim, const npy_intp *shape, npy_intp *strides);
+
+/* True if an array may have bytes of the mapping. */
+bool rows_lie_in(const nd_mapping *mapping, PyArrayObject *array);
+
+#endif

@@ -1,0 +1,287 @@
+#include "store.h"
+
+#include "fault_error.h"
+#include "put.h"
+#include "rows.h"
+#include "view.h"
+
+#include <string.h>
+
+/* From this size on it pays to look for another way. */
+enum { LARGE_NBYTES = 1 << 20 };
+
+/* Parts of the destination that lie together are at least so long, or NumPy is as fast. */
+enum { PART_NBYTES = 256 << 10 };
+
+/* What has to be converted or repeated goes through a buffer of this size. */
+enum { BUFFER_NBYTES = 8 << 20 };
+
+/* ---- Both sides, axis by axis ---- */
+
+typedef struct {
+    npy_intp size, to, from; /* items along it; steps in the destination and in the values */
+} axis;
+
+typedef struct {
+    MappingObject *mapping;
+    nd_putting putting;
+    PyArray_Descr *to_type, *from_type;
+    PyArrayObject *values;
+    int ndim;
+    axis axes[NPY_MAXDIMS]; /* longest steps in the destination first */
+    char *to, *from;
+    int first_joined;       /* from this axis on the destination lies together */
+    PyArrayObject *buffer;  /* or NULL: the values are as the file has them */
+    int buffer_ndim;
+    const char *in_buffer;  /* what was converted last, and how many items along the first axis of it */
+    npy_intp in_buffer_count;
+} storing;
+
+static void
+sort_axes(storing *job, PyArrayObject *view, const npy_intp *from_strides)
+{
+    job->ndim = 0;
+    for (int i = 0; i < PyArray_NDIM(view); i++) {
+        axis one = {PyArray_DIM(view, i), PyArray_STRIDE(view, i), from_strides[i]};
+        if (one.size == 1) {
+            continue;
+        }
+        if (one.to < 0) {
+            job->to += (one.size - 1) * one.to;
+            job->from += (one.size - 1) * one.from;
+            one.to = -one.to;
+            one.from = -one.from;
+        }
+        int place = job->ndim++;
+        for (; place > 0 && job->axes[place - 1].to < one.to; place--) {
+            job->axes[place] = job->axes[place - 1];
+        }
+        job->axes[place] = one;
+    }
+}
+
+/* Bytes of the destination that lie together; notes from which axis on. */
+static npy_intp
+join_axes(storing *job)
+{
+    npy_intp nbytes = job->to_type->elsize;
+    job->first_joined = job->ndim;
+    while (job->first_joined > 0 && job->axes[job->first_joined - 1].to == nbytes) {
+        nbytes *= job->axes[--job->first_joined].size;
+    }
+    return nbytes;
+}
+
+/* True if the values lie as the destination does, from an axis on. */
+static bool
+is_alike(const storing *job, int first)
+{
+    if (!PyArray_EquivTypes(job->to_type, job->from_type)) {
+        return false;
+    }
+    for (int i = first; i < job->ndim; i++) {
+        if (job->axes[i].from != job->axes[i].to) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- Converting ---- */
+
+/* An array over memory with the sizes and steps of the axes from `first` on, of which the first one has `count` items. */
+static PyArrayObject *
+window(const storing *job, int first, npy_intp count, char *data, bool is_source)
+{
+    npy_intp shape[NPY_MAXDIMS], strides[NPY_MAXDIMS];
+    int ndim = job->ndim - first;
+    for (int i = 0; i < ndim; i++) {
+        shape[i] = i == 0 ? count : job->axes[first + i].size;
+        strides[i] = is_source ? job->axes[first + i].from : job->axes[first + i].to;
+    }
+    PyArray_Descr *dtype = is_source ? job->from_type : job->to_type;
+    Py_INCREF(dtype);
+    /* A buffer is new memory; the destination lies together from here on, so its steps are the buffer's too. */
+    PyArrayObject *array = (PyArrayObject *)PyArray_NewFromDescr(
+        &PyArray_Type, dtype, ndim, shape, strides, data, data == NULL ? 0 : NPY_ARRAY_WRITEABLE, NULL);
+    if (array != NULL && data != NULL) {
+        PyArray_UpdateFlags(array, NPY_ARRAY_UPDATE_ALL);
+    }
+    return array;
+}
+
+static void
+put(storing *job, char *to, const char *bytes, size_t nbytes)
+{
+    job->mapping->in_use++;
+    Py_BEGIN_ALLOW_THREADS
+    nd_put(&job->mapping->map, &job->putting, to, bytes, nbytes);
+    Py_END_ALLOW_THREADS
+    job->mapping->in_use--;
+}
+
+/* Convert `count` items along an axis, with all that the axes behind it have, and store them. Returns 0 or -1. */
+static int
+put_converted(storing *job, int first, npy_intp count, char *to, char *from, size_t nbytes)
+{
+    bool is_there = job->in_buffer == from && job->in_buffer_count == count;
+    if (!is_there) {
+        PyArrayObject *source = window(job, first, count, from, true);
+        PyArrayObject *buffer =
+            source == NULL ? NULL : window(job, first, count, PyArray_BYTES(job->buffer), false);
+        int status = buffer == NULL ? -1 : PyArray_CopyInto(buffer, source);
+        Py_XDECREF(source);
+        Py_XDECREF(buffer);
+        if (status < 0 || nd_fault_is_pending()) {
+            return -1;
+        }
+        job->in_buffer = from;
+        job->in_buffer_count = count;
+    }
+    put(job, to, PyArray_BYTES(job->buffer), nbytes);
+    return nd_fault_is_pending() ? -1 : 0;
+}
+
+/* ---- The way through the axes ---- */
+
+/* Store what axes [at, ndim) have, with both sides at the places given. Returns 0 or -1. */
+static int
+store_axes(storing *job, int at, char *to, char *from)
+{
+    size_t nbytes = (size_t)job->to_type->elsize;
+    for (int i = at; i < job->ndim; i++) {
+        nbytes *= (size_t)job->axes[i].size;
+    }
+    bool is_joined = at >= job->first_joined;
+    if (is_joined && is_alike(job, at)) {
+        put(job, to, from, nbytes);
+        return nd_fault_is_pending() ? -1 : 0;
+    }
+    axis one = job->axes[at];
+    size_t step = nbytes / (size_t)one.size;
+    if (is_joined && step <= BUFFER_NBYTES) {
+        npy_intp most = (npy_intp)(BUFFER_NBYTES / step);
+        for (npy_intp i = 0; i < one.size; i += most) {
+            npy_intp count = one.size - i < most ? one.size - i : most;
+            if (put_converted(job, at, count, to + i * one.to, from + i * one.from, step * (size_t)count) < 0) {
+                return -1;
+            }
+        }
+        return 0;
+    }
+    for (npy_intp i = 0; i < one.size; i++) {
+        if (store_axes(job, at + 1, to + i * one.to, from + i * one.from) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+store_all(storing *job)
+{
+    int status = 0;
+    if (!is_alike(job, job->first_joined)) {
+        npy_intp size = BUFFER_NBYTES;
+        job->buffer = (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_UINT8);
+        status = job->buffer == NULL ? -1 : 0;
+    }
+    status = status < 0 ? -1 : store_axes(job, 0, job->to, job->from);
+    Py_CLEAR(job->buffer);
+    return status;
+}
+
+/* ---- What is for us ---- */
+
+/* Assign to all of a view. Returns 1, 0 where NumPy should do it, -1 with an exception. */
+static int
+store_into(PyArrayObject *view, PyObject *value)
+{
+    storing job = {.mapping = view_mapping((PyObject *)view), .to_type = PyArray_DESCR(view), .to = PyArray_BYTES(view)};
+    npy_intp strides[NPY_MAXDIMS];
+    if (job.mapping == NULL || PyArray_NBYTES(view) < LARGE_NBYTES || !PyArray_ISWRITEABLE(view) ||
+        job.mapping->map.access != ND_WRITE || job.mapping->map.block != NULL) {
+        return 0;
+    }
+    PyArrayObject *values = rows_values(view, value, false);
+    if (values == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    job.values = values;
+    job.from = PyArray_BYTES(values);
+    job.from_type = PyArray_DESCR(values);
+    int status = 0;
+    bool is_ours = rows_broadcast(values, PyArray_NDIM(view), PyArray_DIMS(view), strides) &&
+                   !rows_lie_in(&job.mapping->map, values) && job.to_type->elsize > 0;
+    if (is_ours) {
+        sort_axes(&job, view, strides);
+        is_ours = join_axes(&job) >= PART_NBYTES && !view_is_cut((PyObject *)view);
+    }
+    if (is_ours) {
+        status = store_all(&job) < 0 ? -1 : 1;
+        if (status > 0 && view_is_cut((PyObject *)view)) {
+            status = fault_raise(job.mapping, "write");
+        }
+    }
+    Py_DECREF(values);
+    return status < 0 && nd_fault_is_pending() ? 1 : status; /* the fault is raised by whoever called */
+}
+
+/* No less than the bytes that an index names, as far as that is quickly told; 0 for one that is not basic. */
+static npy_intp
+most_nbytes(PyArrayObject *self, PyObject *index)
+{
+    npy_intp nbytes = PyArray_NBYTES(self);
+    if (nbytes < LARGE_NBYTES || PyArray_NDIM(self) == 0 || index == Py_Ellipsis) {
+        return nbytes;
+    }
+    PyObject *first = index;
+    if (PyTuple_CheckExact(index)) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(index); i++) {
+            PyObject *one = PyTuple_GET_ITEM(index, i);
+            if (!PyLong_CheckExact(one) && !PySlice_Check(one) && one != Py_Ellipsis) {
+                return 0;
+            }
+        }
+        first = PyTuple_GET_SIZE(index) > 0 ? PyTuple_GET_ITEM(index, 0) : Py_Ellipsis;
+    }
+    npy_intp rows = PyArray_DIM(self, 0);
+    if (PyLong_CheckExact(first)) {
+        return nbytes / rows;
+    }
+    if (!PySlice_Check(first)) {
+        return first == Py_Ellipsis ? nbytes : 0;
+    }
+    Py_ssize_t start, stop, step;
+    if (PySlice_Unpack(first, &start, &stop, &step) < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    return nbytes / rows * PySlice_AdjustIndices(rows, &start, &stop, step);
+}
+
+int
+store_assign(PyArrayObject *self, PyObject *index, PyObject *value)
+{
+    if (most_nbytes(self, index) < LARGE_NBYTES) {
+        return 0;
+    }
+    PyArrayObject *view = (PyArrayObject *)PyArray_Type.tp_as_mapping->mp_subscript((PyObject *)self, index);
+    if (view == NULL) {
+        PyErr_Clear(); /* NumPy says it better */
+        return 0;
+    }
+    int status = PyArray_Check(view) ? store_into(view, value) : 0;
+    Py_DECREF(view);
+    return status;
+}
+
+PyObject *
+store_fill(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+    if (nargs != 1 || (names != NULL && PyTuple_GET_SIZE(names) > 0) || PyArray_Check(args[0])) {
+        return NULL;
+    }
+    int status = store_into((PyArrayObject *)self, args[0]);
+    return status > 0 ? Py_NewRef(Py_None) : NULL;
+}
