@@ -35,15 +35,15 @@ class Shuffle:
 
     Platforms: the same numbers everywhere, and in every version: a change would move who restarts to another order.
 
-    Threads: safe, but for nothing: each may compute the same table.
+    Threads: safe.
 
-    A position is written as ``l * b + r`` with ``l < a``, ``r < b`` and ``a * b`` barely more than ``n``, and sent through
-    a generalized Feistel network: by turns ``l = (l + f(r)) % a`` and ``r = (r + f(l)) % b``. What comes out too large
-    goes through again, until it fits (cycle walking). Both are from J. Black and P. Rogaway, "Ciphers with Arbitrary
-    Finite Domains" (2002). ``f`` is the finalizer of MurmurHash3 (A. Appleby, ``fmix32``), with a key for each round.
-    Keys, and the random numbers that tables are sorted by, come from SplitMix64 (G. Steele, D. Lea and C. Flood, "Fast
-    Splittable Pseudorandom Number Generators", 2014). A 32-bit hash is brought into a range by multiplication and shift
-    (D. Lemire, "Fast Random Integer Generation in an Interval", 2019).
+    A position is written as ``l * b + r`` with ``l < a``, ``r < b`` and ``a * b`` barely more than ``n``. A generalized
+    Feistel network changes its halves by turns: ``l = (l + f(r)) % a`` and ``r = (r + f(l)) % b``. What comes out too
+    large goes through again, until it fits (cycle walking). Both are from J. Black and P. Rogaway, "Ciphers with
+    Arbitrary Finite Domains" (2002). ``f`` is the finalizer of MurmurHash3 (A. Appleby, ``fmix32``), with a key for
+    each round. Keys, and the random numbers that tables are sorted by, come from SplitMix64 (G. Steele, D. Lea and C.
+    Flood, "Fast Splittable Pseudorandom Number Generators", 2014). A 32-bit hash is brought into a range by
+    multiplication and shift (D. Lemire, "Fast Random Integer Generation in an Interval", 2019).
     """
 
     def __init__(self, n: int, seed: int) -> None:
@@ -106,14 +106,17 @@ class Shuffle:
         return left
 
     def _table_of(self, epoch: int) -> np.ndarray:
-        if self._table is None or self._table[0] != epoch:
-            state = _mixed(self._state + (epoch + 1) * STEP & WORD)
-            keys = np.arange(1, self.n + 1, dtype=np.uint64)
-            keys *= np.uint64(STEP)
-            keys += np.uint64(state)
-            _mix(keys)
-            self._table = epoch, np.argsort(keys, kind="stable").astype(np.int64, copy=False)
-        return self._table[1]
+        table = self._table  # looked at once: another thread may put another epoch's there
+        if table is not None and table[0] == epoch:
+            return table[1]
+        state = _mixed(self._state + (epoch + 1) * STEP & WORD)
+        keys = np.arange(1, self.n + 1, dtype=np.uint64)
+        keys *= np.uint64(STEP)
+        keys += np.uint64(state)
+        _mix(keys)
+        numbers = np.argsort(keys, kind="stable").astype(np.int64, copy=False)
+        self._table = epoch, numbers
+        return numbers
 
 
 class _Scratch:
