@@ -14,6 +14,7 @@ from ndfile.errors import LayoutError
 from ndfile.sampling import Given, Items, Order
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import NoReturn, Self, SupportsIndex
 
@@ -31,7 +32,7 @@ class Batches(Generic[BatchT_co]):
 
     def __init__(self, together: _Together, source: Order | Given, lookahead: int, start: int, words: str) -> None:
         self._pairs = tuple(zip(together.views, together.outs, strict=True))
-        self._packed = together.packed
+        self._packed: Callable[[list[np.ndarray]], Any] = together.packed
         self._requests = together.requests() if lookahead else ()
         self._source: Iterator[np.ndarray] = source
         self._total = source.total
@@ -90,7 +91,7 @@ class Batches(Generic[BatchT_co]):
         """End the iteration and let go of the arrays, of the index and of `out`. The arrays stay open."""
         self._end = StopIteration()
         self._pending.clear()
-        self._pairs, self._requests, self._source = (), (), iter(())
+        self._pairs, self._requests, self._source, self._packed = (), (), iter(()), tuple
 
     def __enter__(self) -> Self:
         return self
