@@ -639,6 +639,61 @@ def test_rows_that_are_gone_are_a_fault_error_and_never_other_rows(tmp_path, win
             next(found)
 
 
+# Ahead of its use.
+
+
+class Noted(nf.memmap):
+    """An array that notes what is asked for, and what is copied after that."""
+
+    notes = []
+
+    def prefetch(self, index):
+        self.notes.append(("ask", index.tolist()))
+        return True
+
+    def __getitem__(self, index):
+        if isinstance(index, np.ndarray):
+            self.notes.append(("copy", index.tolist()))
+        return super().__getitem__(index)
+
+
+@pytest.fixture
+def noted(path, monkeypatch):
+    """An array of 12 numbers that notes."""
+    np.arange(12).tofile(path)
+    monkeypatch.setattr(Noted, "notes", [])
+    with Noted(path, "int64") as array:
+        yield array
+
+
+def test_the_next_batches_are_asked_for_before_one_is_copied(noted):
+    assert len(list(nf.batches(noted, [5, 4, -1, 0, 3], 1, lookahead=2))) == 5
+    assert noted.notes == [
+        *(("ask", [5]), ("ask", [4]), ("ask", [11]), ("copy", [5])),
+        *(("ask", [0]), ("copy", [4])),
+        *(("ask", [3]), ("copy", [11])),
+        *(("copy", [0]), ("copy", [3])),
+    ]
+
+
+def test_without_a_lookahead_nothing_is_asked_for(noted):
+    list(nf.batches(noted, None, 4, lookahead=0))
+    assert [act for act, _ in noted.notes] == ["copy"] * 3
+
+
+def test_each_array_in_step_is_asked_for_and_windows_are_by_their_numbers(noted):
+    found = nf.batches((noted, np.arange(12), noted), [2, 1], 2, windows=3)
+    assert next(found)[0].tolist() == [[2, 3, 4], [1, 2, 3]]
+    assert noted.notes == [("ask", [2, 1])] * 2 + [("copy", [2, 1])] * 2
+
+
+def test_the_next_epoch_is_asked_for_while_the_last_is_not_over(noted):
+    found = nf.batches(noted, None, 6, epochs=2, lookahead=1)
+    next(found)
+    next(found)
+    assert [rows[0] for act, rows in noted.notes if act == "ask"] == [0, 6, 0]
+
+
 # What is left behind.
 
 
