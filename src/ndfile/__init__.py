@@ -26,6 +26,7 @@ if _TYPE_CHECKING:
     from ndfile.atomic import recover
     from ndfile.description import Info, info
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
+    from ndfile.loading import Batches, batches
     from ndfile.npy_memmap import open_memmap
     from ndfile.reading import open
     from ndfile.writing import convert, create, save
@@ -33,6 +34,7 @@ if _TYPE_CHECKING:
 __all__ = [
     "Archive",
     "AtomicLimitError",
+    "Batches",
     "Checksums",
     "ClosedError",
     "FaultError",
@@ -48,6 +50,7 @@ __all__ = [
     "SizeError",
     "TruncationWarning",
     "Verification",
+    "batches",
     "checksum",
     "convert",
     "create",
@@ -66,9 +69,11 @@ __version__ = "0.1.0"
 # Imported when they are first used: whoever only maps raw files does not pay for formats, JSON and hashes.
 _LATER = {
     "Archive": "archive",
+    "Batches": "loading",
     "Checksums": "integrity.digests",
     "Info": "description",
     "Verification": "integrity.digests",
+    "batches": "loading",
     "checksum": "integrity.digests",
     "convert": "writing",
     "create": "writing",

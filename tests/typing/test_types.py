@@ -129,3 +129,16 @@ def test_a_subclass_has_its_own_type(path: str) -> None:
 
     array = Sub(path)
     assert type(array) is Sub
+
+
+def test_batches_have_the_structure_of_the_arrays(path: str) -> None:
+    array = nf.memmap(path, np.float32, "r")
+    for batch in nf.batches(array, [0, 3], 2):
+        assert_type(batch, np.ndarray[Any, np.dtype[np.float32]])
+        assert batch.shape == (2,)
+    together = nf.batches((array, array), range(3), seed=1, out=(np.empty(64, "f4"), np.empty(64, "f4")))
+    assert_type(together, "nf.Batches[tuple[np.ndarray[Any, Any], ...]]")
+    assert_type(together.position, int)
+    named = next(nf.batches({"x": array}, [[1], [2]], None, lookahead=0))
+    assert_type(named, dict[str, np.ndarray[Any, Any]])
+    assert list(named) == ["x"]
