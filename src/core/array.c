@@ -7,6 +7,7 @@
 
 #include "fault_error.h"
 #include "growth.h"
+#include "hints.h"
 #include "methods.h"
 #include "operators.h"
 #include "subscript.h"
@@ -243,8 +244,12 @@ static PyMethodDef array_methods[] = {
     {"__array_wrap__", METHOD_POINTER(array_wrap), METH_FASTCALL | METH_KEYWORDS, NULL},
     {"__enter__", array_enter, METH_NOARGS, NULL},
     {"__exit__", METHOD_POINTER(array_exit), METH_FASTCALL, NULL},
+    {"_advise", hints_advise, METH_O, hints_advise_doc},
     {"_append", growth_append, METH_O, growth_append_doc},
     {"_from_mapping", METHOD_POINTER(array_from_mapping), METH_FASTCALL | METH_CLASS, array_from_mapping_doc},
+    {"_prefetch", hints_prefetch, METH_VARARGS, hints_prefetch_doc},
+    {"_release", hints_release, METH_VARARGS, hints_release_doc},
+    {"_residency", hints_residency, METH_O, hints_residency_doc},
     {"_set_rows", growth_set_rows, METH_VARARGS, growth_set_rows_doc},
     {"check", array_check, METH_NOARGS, array_check_doc},
     {"close", array_close, METH_NOARGS, array_close_doc},

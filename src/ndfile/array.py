@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
 
+from ndfile import hints
 from ndfile._core import ArrayBase
 from ndfile.errors import LayoutError
 from ndfile.files.durable import save_memory, sync_folder
@@ -555,6 +556,186 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         from ndfile.atomic import Atomic
 
         return Atomic(self, limit)
+
+    def prefetch(self, index: Any = ..., *, wait: bool = False) -> bool:
+        """Ask for parts of the file to be read into memory, before they are used.
+
+        Parameters
+        ----------
+        index : int, slice, tuple of these, array or list of ints, or mask of the first axis
+            What is going to be used, by default all of the array. Of a view with a step only the pages that it has.
+        wait : bool, default False
+            Return when everything is in memory, and mapped.
+
+        Returns
+        -------
+        bool
+            False if the kernel took no notice, or with `wait` could not read all of it: nothing is lost by that.
+
+        Raises
+        ------
+        IndexError
+            A row is out of bounds.
+        LayoutError
+            An index of another kind. A ValueError.
+
+        See Also
+        --------
+        release, residency, ndfile.batches
+
+        Notes
+        -----
+        Cost: one or two system calls for some thousand rows, and about a microsecond for each run of pages. Rows by
+        number that are about to be copied need no asking: ``a[rows]`` does it itself.
+
+        Platforms: Linux; waiting needs 5.14.
+
+        Threads: safe.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import ndfile as nf
+        >>> path = os.path.join(tempfile.mkdtemp(), "x.npy")
+        >>> np.save(path, np.zeros((1000, 512)))
+        >>> a = nf.open(path)
+        >>> a.prefetch(slice(100, 200)), a.prefetch([7, 900, 3], wait=True)
+        (True, True)
+        """
+        return hints.prefetch(self, index, wait)
+
+    def release(self, index: Any = ...) -> bool:
+        """Give the memory back that parts of the file take, in this process and in the page cache.
+
+        No byte is lost: what is used again is read again. What was changed and is not on the disk yet stays in the page
+        cache; `flush` before.
+
+        Parameters
+        ----------
+        index : as for `prefetch`
+            What is not going to be used, by default all of the array; whole pages are given up.
+
+        Returns
+        -------
+        bool
+            False if nothing was done, or not all of it: in mode 'c' and in an atomic block, whose pages exist nowhere
+            else; and where the file cannot be found again by its name.
+
+        Raises
+        ------
+        IndexError, LayoutError
+            As `prefetch`.
+
+        See Also
+        --------
+        prefetch, residency
+
+        Notes
+        -----
+        Cost: two system calls for each run of pages. Pages that another process has mapped stay in the page cache.
+
+        Platforms: Linux.
+
+        Threads: safe; somebody who reads meanwhile brings pages back.
+        """
+        return hints.release(self, index)
+
+    def advise(self, advice: str, index: Any = ...) -> bool:
+        """Tell the kernel how the array, or a part of it, is going to be used.
+
+        Parameters
+        ----------
+        advice : {'normal', 'random', 'sequential', 'hugepage', 'nohugepage', 'cold', 'pageout'}
+            As madvise(2) has them. 'random' turns reading ahead off, which makes later scans slow, and since Linux 6.4
+            pages in use may be given up; gathering rows by number does not need it.
+        index : int, slice or tuple of these
+            By default all of the array.
+
+        Returns
+        -------
+        bool
+            False if the kernel does not know this advice, or not for files like this one.
+
+        Raises
+        ------
+        LayoutError
+            Another word, or an index of rows by number. A ValueError.
+
+        See Also
+        --------
+        prefetch, release
+
+        Notes
+        -----
+        Cost: a system call. The advice holds for whole pages, for every view of them, until there is another one.
+
+        Platforms: Linux.
+
+        Threads: safe.
+        """
+        return hints.advise(self, advice, index)
+
+    def residency(self, parts: int = 64) -> hints.Residency:
+        """Tell how much of the array is in memory.
+
+        Parameters
+        ----------
+        parts : int, default 64
+            In so many parts of equal length the share is told apart.
+
+        Returns
+        -------
+        Residency
+            With `nbytes`, `resident_nbytes`, `dirty_nbytes`, `share` and `parts`: of the file's pages from the array's
+            first byte to its last.
+
+        Raises
+        ------
+        LayoutError
+            `parts` is less than 1. A ValueError.
+
+        See Also
+        --------
+        prefetch, release
+
+        Notes
+        -----
+        Cost: a system call for each part, which takes as long as the part has pages in memory: terabytes that are not
+        cost nothing. No page is read or mapped by it.
+
+        Platforms: Linux; before 6.5 by looking at each page. Of a file that is not the caller's to write the kernel may
+        say that all is in memory.
+
+        Threads: safe.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import ndfile as nf
+        >>> path = os.path.join(tempfile.mkdtemp(), "x.npy")
+        >>> nf.save(path, np.zeros(1 << 20))
+        >>> a = nf.open(path)
+        >>> a.residency(8)
+        <Residency: 8 MiB of 8 MiB in memory |████████|>
+        """
+        return hints.residency(self, parts)
+
+    @property
+    def backend(self) -> str | None:
+        """By which way much of the file is read at once: 'map' or 'read', or None without a file.
+
+        'read' is for files on the other side of a network or of a process, where each page fault would be a way there
+        and back: rows by number and copies are then fetched by many reads at a time. Setting it to 'auto' lets the type
+        of the file system tell, as it does by default.
+        """
+        mapping = self._mmap
+        return None if mapping is None else mapping.backend
+
+    @backend.setter
+    def backend(self, backend: str) -> None:
+        hints.set_backend(self, backend)
 
     def rescue(self, path: str | os.PathLike[str]) -> int:
         """Save the bytes in memory to a new file, durably.

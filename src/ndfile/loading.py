@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -115,10 +116,10 @@ def gathered(view: np.ndarray, rows: np.ndarray, out: np.ndarray | None) -> np.n
         batch: np.ndarray = view[rows]
         return batch
     part = out[: len(rows)]
-    if view.flags.c_contiguous:
+    if isinstance(view, ArrayBase) or view.flags.c_contiguous:
         view.take(rows, 0, part, "clip")  # "raise" makes NumPy copy once more
     else:
-        part[...] = view[rows]  # take would copy the whole view first
+        part[...] = view[rows]  # NumPy's take would copy the whole view first
     return part
 
 
@@ -165,8 +166,11 @@ class _Together:
 
     def requests(self) -> tuple[Any, ...]:
         """What asks for rows ahead of their use, for each array that lies in a file."""
-        # hasattr: until prefetch is there for every mapped array.
-        return tuple(view.prefetch for view in self.views if isinstance(view, ArrayBase) and hasattr(view, "prefetch"))
+        return tuple(partial(_ask, view._prefetch) for view in self.views if isinstance(view, ArrayBase))
+
+
+def _ask(prefetch: Callable[..., bool], rows: np.ndarray) -> None:
+    prefetch(rows, False, True)  # without waiting, and only if some are missing
 
 
 def _parts(arrays: Any, what: str) -> tuple[list[Any] | None, list[Any]]:

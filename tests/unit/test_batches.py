@@ -647,8 +647,8 @@ class Noted(nf.memmap):
 
     notes = []
 
-    def prefetch(self, index):
-        self.notes.append(("ask", index.tolist()))
+    def _prefetch(self, rows, *how):
+        self.notes.append(("ask", rows.tolist()))
         return True
 
     def __getitem__(self, index):
