@@ -647,7 +647,7 @@ class Noted(nf.memmap):
 
     notes = []
 
-    def _prefetch(self, rows, *how):
+    def _prefetch(self, rows, *_how):
         self.notes.append(("ask", rows.tolist()))
         return True
 
