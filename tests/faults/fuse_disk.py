@@ -52,6 +52,8 @@ class FuseDisk:
     ----------
     folder : str
         Where it is mounted.
+    server : int
+        The server's process.
     backing : str
         The folder that it shows. Who writes there does it behind the kernel's back, as another client would.
     """
@@ -66,6 +68,7 @@ class FuseDisk:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.server = self._server.pid
         first = json.loads(self._server.stdout.readline() or '{"refused": "the server ended"}')
         if "refused" in first:
             self._end()
@@ -97,6 +100,8 @@ class FuseDisk:
 
     def unmount(self):
         """Take it down; False if something on it was in use, which then is in use without a server."""
+        if self._server.stdin.closed:
+            return True
         is_free = _unmount(self.folder, 0)
         if not is_free:
             _unmount(self.folder, MNT_DETACH)
@@ -125,7 +130,7 @@ def fuse_disk(folder, **options):
         yield disk
     finally:
         is_free = disk.unmount()
-    # Not in `finally`: a test that has failed may hold its arrays, and says more.
+    # Not in `finally`: whoever has failed in the block may hold its arrays, and says more.
     if not is_free:
         pytest.fail(f"{disk.folder} was still in use at the end of the test")
 

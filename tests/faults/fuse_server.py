@@ -290,8 +290,10 @@ class Folder:
         folder = os.open(self.nodes.path(node), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with os.scandir(folder) as entries:
-                found = [(e.inode(), os.fsencode(e.name), stat.S_IFMT(e.stat(follow_symlinks=False).st_mode) >> 12)
-                         for e in entries]
+                found = [
+                    (e.inode(), os.fsencode(e.name), stat.S_IFMT(e.stat(follow_symlinks=False).st_mode) >> 12)
+                    for e in entries
+                ]
         finally:
             os.close(folder)
         number = next(self._next_listing)
