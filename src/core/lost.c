@@ -242,17 +242,28 @@ first_dead_page(nd_mapping *mapping, char *dead)
     return dead;
 }
 
+/* Whether a path failed by itself, and not what is behind it. */
+static bool
+leads_elsewhere(int failure)
+{
+    return failure == ENOENT || failure == ENOTDIR || failure == ELOOP || failure == EACCES;
+}
+
 /* The first page that the cut took, or NULL if the file reaches past `page`. `end` is the file's size. */
 static char *
 first_cut_page(nd_mapping *mapping, char *page, int64_t *end)
 {
     size_t size = nd_page_size();
-    if (nd_size_now(mapping, end)) {
+    int failure = nd_ask_size(mapping, end);
+    if (failure == 0) {
         int64_t pages = (*end + (int64_t)size - 1) / (int64_t)size;
         int64_t range_start = nd_file_offset(mapping, mapping->range);
         int64_t distance = pages * (int64_t)size - range_start;
         char *cut = distance < 0 ? mapping->range : mapping->range + distance;
         return cut <= page ? cut : NULL;
+    }
+    if (!leads_elsewhere(failure)) {
+        return NULL; /* a server that gives no size gives no bytes either, and has cut nothing */
     }
     char *cut = first_dead_page(mapping, page);
     if (cut != NULL) {

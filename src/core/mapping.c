@@ -304,21 +304,31 @@ nd_map_again(nd_mapping *mapping, int fd, char *from, char *to)
     return again == MAP_FAILED ? errno : 0;
 }
 
-bool
-nd_size_now(const nd_mapping *mapping, int64_t *size)
+int
+nd_ask_size(const nd_mapping *mapping, int64_t *size)
 {
     struct statx status;
-    if ((mapping->fd < 0 && mapping->path == NULL) || ask(mapping->fd, mapping->path, &status) != 0) {
-        return false;
+    if (mapping->fd < 0 && mapping->path == NULL) {
+        return ENOENT;
+    }
+    int failure = ask(mapping->fd, mapping->path, &status);
+    if (failure != 0) {
+        return failure;
     }
     if (mapping->fd < 0 &&
         (makedev(status.stx_dev_major, status.stx_dev_minor) != mapping->device || status.stx_ino != mapping->inode)) {
-        return false;
+        return ENOENT;
     }
     /* A block device has a size too, but not there. */
     bool is_regular = S_ISREG(status.stx_mode);
     *size = is_regular ? (int64_t)status.stx_size : mapping->fd >= 0 ? lseek(mapping->fd, 0, SEEK_END) : -1;
-    return *size >= 0;
+    return *size >= 0 ? 0 : ENOENT;
+}
+
+bool
+nd_size_now(const nd_mapping *mapping, int64_t *size)
+{
+    return nd_ask_size(mapping, size) == 0;
 }
 
 /* msync() and madvise() take a page boundary to start from. */

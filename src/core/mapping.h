@@ -150,8 +150,11 @@ int64_t nd_file_offset(const nd_mapping *mapping, const char *address);
 /* Write bytes to the file from byte `from`, all of them. */
 int nd_write(int fd, const char *bytes, size_t nbytes, int64_t from);
 
-/* The file's size now. False if it cannot be told: no descriptor is kept, and the path leads elsewhere. Safe in a
- * signal handler. */
+/* The file's size now. ENOENT if nothing leads to the file: no descriptor is kept, and the path leads elsewhere. Safe in
+ * a signal handler. */
+int nd_ask_size(const nd_mapping *mapping, int64_t *size);
+
+/* The same, false if it cannot be told. */
 bool nd_size_now(const nd_mapping *mapping, int64_t *size);
 
 /* Write the changed pages of [from, from + nbytes) to the disk and wait. Does nothing unless ND_WRITE. */
