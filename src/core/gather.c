@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* clock_gettime, pread */
+#define _GNU_SOURCE /* RUSAGE_THREAD */
 
 #include "gather.h"
 
@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,11 +52,9 @@ copy(char *mapped, char *memory, size_t nbytes, bool is_store)
 enum { FETCH_FROM_NBYTES = 512, FETCHED_NBYTES = 256, ROWS_AHEAD = 4, LINE_NBYTES = 64 };
 
 INLINE void
-fetch(const lane *part, size_t i)
+fetch(const char *mapped)
 {
-    ptrdiff_t row = row_at(part->rows, i);
-    const char *mapped = part->rows->mapped + row * part->rows->mapped_stride + part->mapped;
-    for (size_t at = 0; row >= 0 && at < FETCHED_NBYTES; at += LINE_NBYTES) {
+    for (size_t at = 0; at < FETCHED_NBYTES; at += LINE_NBYTES) {
         __builtin_prefetch(mapped + at);
     }
 }
@@ -63,16 +62,20 @@ fetch(const lane *part, size_t i)
 INLINE void
 copy_pieces(const lane *part, size_t from, size_t to, size_t nbytes, bool is_store)
 {
-    const nd_rows *rows = part->rows;
-    char *mapped = rows->mapped + part->mapped, *memory = rows->memory + part->memory;
-    for (size_t i = from; i < to; i++) {
-        ptrdiff_t row = row_at(rows, i);
+    /* By value: what is stored might change the struct, for all that the compiler knows. */
+    const nd_rows rows = {.index = part->rows->index, .rows = part->rows->rows};
+    const ptrdiff_t mapped_stride = part->rows->mapped_stride, memory_stride = part->rows->memory_stride;
+    char *const mapped = part->rows->mapped + part->mapped;
+    char *memory = part->rows->memory + part->memory + (ptrdiff_t)from * memory_stride;
+    for (size_t i = from; i < to; i++, memory += memory_stride) {
+        ptrdiff_t row = row_at(&rows, i);
         if (nbytes >= FETCH_FROM_NBYTES && i + ROWS_AHEAD < to) {
-            fetch(part, i + ROWS_AHEAD);
+            ptrdiff_t later = row_at(&rows, i + ROWS_AHEAD);
+            fetch(mapped + (later < 0 ? 0 : later) * mapped_stride);
         }
         /* SAFE: row_at has compared the number with the rows that there are. */
         if (row >= 0) {
-            copy(mapped + row * rows->mapped_stride, memory + (ptrdiff_t)i * rows->memory_stride, nbytes, is_store);
+            copy(mapped + row * mapped_stride, memory, nbytes, is_store);
         }
     }
 }
@@ -102,6 +105,8 @@ copy_items(const nd_rows *rows, char *mapped, char *memory, size_t nbytes, bool 
             case 2 * 8 + 1: call(__VA_ARGS__, 8, true); break;                           \
             case 2 * 16: call(__VA_ARGS__, 16, false); break;                            \
             case 2 * 16 + 1: call(__VA_ARGS__, 16, true); break;                         \
+            case 2 * 32: call(__VA_ARGS__, 32, false); break;                            \
+            case 2 * 64: call(__VA_ARGS__, 64, false); break;                            \
             default: call(__VA_ARGS__, (nbytes), (is_store)); break;                     \
         }                                                                                \
     } while (0)
@@ -228,13 +233,24 @@ now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* True if this thread has waited for a device since it was asked last. */
+static bool
+has_waited(void)
+{
+    static _Thread_local long seen;
+    struct rusage usage;
+    long before = seen;
+    seen = getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_majflt : before + 1;
+    return seen != before;
+}
+
 /* Copy rows [from, to) that should be in memory, and stop where it took so long that one of them was not. Returns how far
  * it came. */
 static size_t
 copy_warily(const lane *part, size_t from, size_t to)
 {
     /* Waiting for a device takes more than the first of these; an ordinary page fault less than the second, and copying
-     * a byte less than the third. */
+     * a byte less than the third. Another thread's turn takes more too, so the kernel is asked then. */
     enum { WAIT_NS = 60 * 1000, ROW_NS = 1500, BYTE_NS = 1, MOST_ROWS = 256, STEP_NBYTES = 64 << 10, FIRST_ROWS = 4 };
     size_t most = STEP_NBYTES / (part->nbytes + 1);
     most = most < 1 ? 1 : most < MOST_ROWS ? most : MOST_ROWS;
@@ -245,7 +261,7 @@ copy_warily(const lane *part, size_t from, size_t to)
         copy_lane(part, from, from + step);
         from += step;
         int64_t now = now_ns();
-        if (now - before > WAIT_NS + (int64_t)step * (ROW_NS + (int64_t)part->nbytes * BYTE_NS)) {
+        if (now - before > WAIT_NS + (int64_t)step * (ROW_NS + (int64_t)part->nbytes * BYTE_NS) && has_waited()) {
             part->rows->mapping->warm_calls = 0;
             break;
         }

@@ -2,6 +2,8 @@
 
 #include "mapping.h"
 
+#include "remote.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -244,13 +246,15 @@ nd_map(nd_mapping *mapping, int fd, int64_t offset, size_t nbytes, nd_access acc
         .offset = offset,
         .followed_by = status.st_size - offset - (int64_t)nbytes,
         .access = access,
+        /* A file that is on no device of its own may be on a remote one. */
+        .way = major(status.st_dev) == 0 && access != ND_COPY && nd_is_remote(fd) ? ND_BY_READING : ND_BY_MAP,
         .fd = fd,
         .path = own_path,
         .device = status.st_dev,
         .inode = status.st_ino,
         .id = ++last_id,
     };
-    if (access != ND_WRITE && !keep_fd) {
+    if (access != ND_WRITE && !keep_fd && mapping->way != ND_BY_READING) {
         nd_close_file(mapping, false);
     }
     return 0;

@@ -29,9 +29,8 @@ typedef enum {
 
 /* How much of a file is read at once. */
 typedef enum {
-    ND_WAY_UNKNOWN, /* nobody has asked yet on which kind of file system it is */
-    ND_BY_MAP,      /* through the map: the disk is here */
-    ND_BY_READING,  /* by many calls at a time: it is not, and each page fault would be a way there and back */
+    ND_BY_MAP,     /* through the map: the disk is here */
+    ND_BY_READING, /* by many calls at a time: it is not, and each page fault would be a way there and back */
 } nd_way;
 
 /* The first thing that went wrong with a mapping's bytes. */
@@ -76,12 +75,12 @@ struct nd_mapping {
     int64_t offset;
     int64_t followed_by; /* bytes that the file had behind, when it was mapped */
     nd_access access;
-    int fd;                 /* kept to write, or for a lock; -1 where none is needed */
+    int fd;                 /* kept to write, for a lock, or to read by; -1 where none is needed */
     char *path;             /* to ask for the file's size without a descriptor; NULL for a file without a name */
     uint64_t device, inode; /* what the path must still lead to */
 
     _Atomic int warm_calls; /* in a row, in which all rows that were wanted were in memory; gather.c */
-    _Atomic int way;        /* nd_way, by which much is read */
+    _Atomic int way;        /* nd_way */
 
     uint64_t id;                /* never used twice, as an address may be */
     nd_mapping *previous, *next; /* the guard's list */

@@ -4,6 +4,7 @@
 #include "commit.h"
 #include "core.h"
 #include "fault_error.h"
+#include "remote.h"
 
 #include <sys/inotify.h>
 #include <sys/vfs.h>
@@ -112,6 +113,17 @@ core_file_system_type(PyObject *Py_UNUSED(module), PyObject *argument)
     return PyLong_FromUnsignedLong((unsigned long)system.f_type);
 }
 
+PyDoc_STRVAR(is_remote_doc,
+             "is_remote(magic, /)\n--\n\n"
+             "Whether that is the number of a file system whose bytes come from another machine or another program.");
+
+static PyObject *
+core_is_remote(PyObject *Py_UNUSED(module), PyObject *magic)
+{
+    unsigned long number = PyLong_AsUnsignedLongMask(magic);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(nd_is_remote_system((uint32_t)number));
+}
+
 PyDoc_STRVAR(watch_doc,
              "watch(path, /)\n--\n\n"
              "An inotify descriptor that becomes readable when the file at `path` is written to, cut, moved or removed.");
@@ -149,6 +161,7 @@ static PyMethodDef core_methods[] = {
     {"allocate", core_allocate, METH_VARARGS, allocate_doc},
     {"guard", fault_guard, METH_VARARGS, guard_doc},
     {"file_system_type", core_file_system_type, METH_O, file_system_type_doc},
+    {"is_remote", core_is_remote, METH_O, is_remote_doc},
     {"look_at_journal", commit_look, METH_VARARGS, commit_look_doc},
     {"replay_journal", commit_replay, METH_VARARGS, commit_replay_doc},
     {"watch", core_watch, METH_O, watch_doc},

@@ -175,7 +175,9 @@ move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const cha
     Py_END_ALLOW_THREADS
     mapping->in_use--;
     int64_t size;
-    bool is_cut = rows->count * nd_row_nbytes(rows) >= VIEW_BULK_NBYTES && view_is_cut((PyObject *)self) &&
+    /* Through a file system of another machine's a read may be short, or zeros, while somebody cuts the file there. */
+    bool is_bulk = rows->count * nd_row_nbytes(rows) >= VIEW_BULK_NBYTES || rows->fd >= 0;
+    bool is_cut = is_bulk && view_is_cut((PyObject *)self) &&
                   nd_size_now(&mapping->map, &size) && nd_file_offset(&mapping->map, nd_end_of_rows(rows)) > size;
     return is_cut ? fault_raise(mapping, act) : 0;
 }
