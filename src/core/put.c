@@ -14,22 +14,20 @@ enum { PIECE_NBYTES = 8 << 20 };
 /* So much is stored through the map at first, to see whether it faults. */
 enum { TRIED_NBYTES = 128 << 10 };
 
-static long
-faults_so_far(void)
+long
+nd_count_faults(void)
 {
     struct rusage usage;
     return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_minflt + usage.ru_majflt : 0;
 }
 
-/* Store through the map. True if few of the pages had to be faulted in. */
-static bool
-store(char *address, const char *bytes, size_t nbytes)
+void
+nd_judge_put(nd_putting *putting, long faults_before, size_t nbytes)
 {
+    /* One fault costs as much as some pages of a write. */
     enum { PART = 8 };
-    long before = faults_so_far(), pages = (long)(nbytes / nd_page_size());
-    /* SAFE: inside the mapping, as the caller has checked; it may fault like any other store. */
-    memcpy(address, bytes, nbytes);
-    return faults_so_far() - before <= pages / PART;
+    long faults = nd_count_faults() - faults_before, pages = (long)(nbytes / nd_page_size());
+    putting->way = faults <= pages / PART ? ND_PUT_BY_MAP : ND_PUT_BY_FILE;
 }
 
 static bool
@@ -85,7 +83,10 @@ nd_put(const nd_mapping *mapping, nd_putting *putting, char *address, const char
         }
         else {
             piece = putting->way == ND_PUT_UNDECIDED ? at_most(piece, TRIED_NBYTES) : piece;
-            putting->way = store(address, bytes, piece) ? ND_PUT_BY_MAP : ND_PUT_BY_FILE;
+            long before = nd_count_faults();
+            /* SAFE: inside the mapping, as the caller has checked; it may fault like any other store. */
+            memcpy(address, bytes, piece);
+            nd_judge_put(putting, before, piece);
         }
         address += piece;
         bytes += piece;

@@ -17,4 +17,8 @@ typedef struct {
  * found out by storing through the map. */
 void nd_put(const nd_mapping *mapping, nd_putting *putting, char *address, const char *bytes, size_t nbytes);
 
+/* The page faults of this thread so far; and after storing through the map, whether that is still the way. */
+long nd_count_faults(void);
+void nd_judge_put(nd_putting *putting, long faults_before, size_t nbytes);
+
 #endif

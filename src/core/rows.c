@@ -1,6 +1,7 @@
 #include "rows.h"
 
 #include "fault_error.h"
+#include "pages.h"
 #include "view.h"
 #include "way.h"
 
@@ -369,12 +370,16 @@ numbers_to_take(PyArrayObject *self, const take_arguments *given)
         return NULL;
     }
     PyArrayObject *array = (PyArrayObject *)PyArray_FROM_O(given->indices);
-    bool is_safe = array != NULL && PyArray_ISINTEGER(array) && PyArray_NDIM(array) > 0 &&
+    static const char *const MODES[] = {"raise", "clip", "wrap"};
+    int mode = 0;
+    while (given->mode != NULL && mode < 3 && PyUnicode_CompareWithASCIIString(given->mode, MODES[mode]) != 0) {
+        mode++;
+    }
+    bool is_safe = array != NULL && mode < 3 && PyArray_ISINTEGER(array) && PyArray_NDIM(array) > 0 &&
                    PyArray_CanCastSafely(PyArray_TYPE(array), NPY_INTP);
     PyArrayObject *numbers = NULL;
     if (is_safe) {
-        bool is_raising = given->mode == NULL || PyUnicode_CompareWithASCIIString(given->mode, "raise") == 0;
-        int flags = is_raising ? NPY_ARRAY_IN_ARRAY : NPY_ARRAY_IN_ARRAY | NPY_ARRAY_ENSURECOPY | NPY_ARRAY_WRITEABLE;
+        int flags = mode == 0 ? NPY_ARRAY_IN_ARRAY : NPY_ARRAY_IN_ARRAY | NPY_ARRAY_ENSURECOPY | NPY_ARRAY_WRITEABLE;
         numbers = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)array, NPY_INTP, flags);
     }
     Py_XDECREF(array);
@@ -383,16 +388,12 @@ numbers_to_take(PyArrayObject *self, const take_arguments *given)
         return NULL;
     }
     npy_intp *index = PyArray_DATA(numbers), count = PyArray_SIZE(numbers), rows = count_of(self);
-    if (rows > 0 && given->mode != NULL && PyUnicode_CompareWithASCIIString(given->mode, "clip") == 0) {
-        for (npy_intp i = 0; i < count; i++) {
-            index[i] = index[i] < 0 ? 0 : index[i] >= rows ? rows - 1 : index[i];
-        }
+    for (npy_intp i = 0; i < count && mode == 1 && rows > 0; i++) {
+        index[i] = index[i] < 0 ? 0 : index[i] >= rows ? rows - 1 : index[i];
     }
-    else if (rows > 0 && given->mode != NULL && PyUnicode_CompareWithASCIIString(given->mode, "wrap") == 0) {
-        for (npy_intp i = 0; i < count; i++) {
-            npy_intp rest = index[i] % rows;
-            index[i] = rest < 0 ? rest + rows : rest;
-        }
+    for (npy_intp i = 0; i < count && mode == 2 && rows > 0; i++) {
+        npy_intp rest = index[i] % rows;
+        index[i] = rest < 0 ? rest + rows : rest;
     }
     if (!are_rows(numbers, rows)) {
         Py_CLEAR(numbers);
@@ -491,18 +492,11 @@ rows_copy(PyObject *object, PyObject *const *Py_UNUSED(args), Py_ssize_t nargs, 
 /* ---- Scattering ---- */
 
 PyArrayObject *
-rows_values(PyArrayObject *self, PyObject *value, bool is_cast)
+rows_values(PyArrayObject *self, PyObject *value)
 {
     PyArray_Descr *dtype = PyArray_DESCR(self);
     if (is_plain_array(value)) {
-        if (PyArray_ISOBJECT((PyArrayObject *)value)) {
-            return NULL;
-        }
-        if (!is_cast) {
-            return (PyArrayObject *)Py_NewRef(value);
-        }
-        Py_INCREF(dtype);
-        return (PyArrayObject *)PyArray_FromArray((PyArrayObject *)value, dtype, NPY_ARRAY_FORCECAST);
+        return PyArray_ISOBJECT((PyArrayObject *)value) ? NULL : (PyArrayObject *)Py_NewRef(value);
     }
     if (!PyArray_IsPythonNumber(value) && !PyArray_IsScalar(value, Number)) {
         return NULL;
@@ -578,13 +572,37 @@ scatter(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyA
     axis axes[NPY_MAXDIMS];
     int ndim = shape_of(self, numbers, shape), of_index = PyArray_NDIM(numbers);
     nd_rows rows = rows_of(self, mapping, numbers, true);
-    if (ndim == 0 || !rows_broadcast(values, ndim, shape, strides) ||
+    bool is_alike = PyArray_EquivTypes(PyArray_DESCR(self), PyArray_DESCR(values));
+    if (ndim == 0 || !is_alike || !rows_broadcast(values, ndim, shape, strides) ||
         !join_steps(of_index, shape, strides, &rows.memory_stride)) {
         return 0;
     }
     set_pieces(&rows, axes, axes_of(self, 1, strides + of_index - 1, axes), PyArray_ITEMSIZE(self));
     rows.memory = PyArray_BYTES(values);
     return move(self, mapping, &rows, "write") < 0 ? -1 : 1;
+}
+
+static bool
+request(void *context, const nd_span *spans, size_t count)
+{
+    (void)context;
+    return nd_request(spans, count);
+}
+
+/* Ask for rows that NumPy is going to store into, if they are few enough to be there when it does. */
+static void
+ask_for(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers)
+{
+    enum { MOST_NBYTES = 256 << 20 };
+    nd_rows rows;
+    if (rows_of_pages(&rows, self, numbers) && rows.count <= MOST_NBYTES / (nd_row_nbytes(&rows) + nd_page_size()) &&
+        nd_rows_are_missing(&rows)) {
+        mapping->in_use++;
+        Py_BEGIN_ALLOW_THREADS
+        nd_visit_rows(&rows, request, NULL);
+        Py_END_ALLOW_THREADS
+        mapping->in_use--;
+    }
 }
 
 int
@@ -605,8 +623,11 @@ rows_set(PyArrayObject *self, PyObject *index, PyObject *value)
         return 0;
     }
     PyArrayObject *numbers = apart(&mapping->map, rows_numbers(self, index));
-    PyArrayObject *values = numbers == NULL ? NULL : apart(&mapping->map, rows_values(self, value, true));
+    PyArrayObject *values = numbers == NULL ? NULL : apart(&mapping->map, rows_values(self, value));
     int status = values == NULL ? (PyErr_Occurred() ? -1 : 0) : scatter(self, mapping, numbers, values);
+    if (status == 0 && numbers != NULL) {
+        ask_for(self, mapping, numbers);
+    }
     Py_XDECREF(numbers);
     Py_XDECREF(values);
     return status;

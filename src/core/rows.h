@@ -22,9 +22,9 @@ bool rows_of_pages(nd_rows *rows, PyArrayObject *self, PyArrayObject *numbers);
  * an exception, for an index that names no rows. */
 PyArrayObject *rows_numbers(PyArrayObject *self, PyObject *index);
 
-/* The values of an assignment as an array, of the destination's dtype where it is a scalar or is to be cast; a new
- * reference. NULL, maybe with an exception, where NumPy should make them out. */
-PyArrayObject *rows_values(PyArrayObject *self, PyObject *value, bool is_cast);
+/* The values of an assignment: an array as it is, a number as one of the destination's dtype; a new reference. NULL, maybe
+ * with an exception, where NumPy should make them out. */
+PyArrayObject *rows_values(PyArrayObject *self, PyObject *value);
 
 /* Steps through values as they are broadcast to a shape. False where they cannot be. */
 bool rows_broadcast(PyArrayObject *values, int ndim, const npy_intp *shape, npy_intp *strides);

@@ -35,6 +35,7 @@ typedef struct {
     int buffer_ndim;
     const char *in_buffer;  /* what was converted last, and how many items along the first axis of it */
     npy_intp in_buffer_count;
+    PyObject *error_type, *error, *trace; /* of a conversion, to be raised in the end */
 } storing;
 
 static void
@@ -87,7 +88,46 @@ is_alike(const storing *job, int first)
     return true;
 }
 
+/* True if every byte of an item means something: of the others NumPy leaves those that the file has. */
+static bool
+is_solid(PyArray_Descr *dtype)
+{
+    if (PyDataType_HASSUBARRAY(dtype)) {
+        return is_solid(PyDataType_SUBARRAY(dtype)->base);
+    }
+    if (!PyDataType_HASFIELDS(dtype)) {
+        return dtype->type_num != NPY_LONGDOUBLE && dtype->type_num != NPY_CLONGDOUBLE;
+    }
+    PyObject *names = PyDataType_NAMES(dtype), *fields = PyDataType_FIELDS(dtype);
+    npy_intp end = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *field = PyDict_GetItem(fields, PyTuple_GET_ITEM(names, i));
+        PyArray_Descr *own = (PyArray_Descr *)PyTuple_GET_ITEM(field, 0);
+        if (PyLong_AsSsize_t(PyTuple_GET_ITEM(field, 1)) != end || !is_solid(own)) {
+            return false;
+        }
+        end += PyDataType_ELSIZE(own);
+    }
+    return end == PyDataType_ELSIZE(dtype);
+}
+
 /* ---- Converting ---- */
+
+/* NumPy tells of floating-point errors when all items are stored. So the first one is kept to be raised in the end. Returns
+ * what is left of a status. */
+static int
+postponed(storing *job, int status)
+{
+    PyObject *type = PyErr_Occurred(); /* not a subclass: a ComplexWarning comes before the first item */
+    if (status == 0 || (type != PyExc_FloatingPointError && type != PyExc_RuntimeWarning)) {
+        return status;
+    }
+    if (job->error_type == NULL) {
+        PyErr_Fetch(&job->error_type, &job->error, &job->trace);
+    }
+    PyErr_Clear();
+    return 0;
+}
 
 /* An array over memory with the sizes and steps of the axes from `first` on, of which the first one has `count` items. */
 static PyArrayObject *
@@ -101,10 +141,10 @@ window(const storing *job, int first, npy_intp count, char *data, bool is_source
     }
     PyArray_Descr *dtype = is_source ? job->from_type : job->to_type;
     Py_INCREF(dtype);
-    /* A buffer is new memory; the destination lies together from here on, so its steps are the buffer's too. */
-    PyArrayObject *array = (PyArrayObject *)PyArray_NewFromDescr(
-        &PyArray_Type, dtype, ndim, shape, strides, data, data == NULL ? 0 : NPY_ARRAY_WRITEABLE, NULL);
-    if (array != NULL && data != NULL) {
+    /* The destination lies together from here on, so its steps are a buffer's too. */
+    PyArrayObject *array = (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, strides, data,
+                                                                 NPY_ARRAY_WRITEABLE, NULL);
+    if (array != NULL) {
         PyArray_UpdateFlags(array, NPY_ARRAY_UPDATE_ALL);
     }
     return array;
@@ -120,24 +160,34 @@ put(storing *job, char *to, const char *bytes, size_t nbytes)
     job->mapping->in_use--;
 }
 
-/* Convert `count` items along an axis, with all that the axes behind it have, and store them. Returns 0 or -1. */
+/* Convert `count` items along an axis, with all that the axes behind it have, to a place. Returns 0 or -1. */
+static int
+convert(storing *job, int first, npy_intp count, char *to, char *from)
+{
+    PyArrayObject *source = window(job, first, count, from, true);
+    PyArrayObject *target = source == NULL ? NULL : window(job, first, count, to, false);
+    int status = target == NULL ? -1 : postponed(job, PyArray_CopyInto(target, source));
+    Py_XDECREF(source);
+    Py_XDECREF(target);
+    return status < 0 || nd_fault_is_pending() ? -1 : 0;
+}
+
+/* Convert and store. Returns 0 or -1. */
 static int
 put_converted(storing *job, int first, npy_intp count, char *to, char *from, size_t nbytes)
 {
-    bool is_there = job->in_buffer == from && job->in_buffer_count == count;
-    if (!is_there) {
-        PyArrayObject *source = window(job, first, count, from, true);
-        PyArrayObject *buffer =
-            source == NULL ? NULL : window(job, first, count, PyArray_BYTES(job->buffer), false);
-        int status = buffer == NULL ? -1 : PyArray_CopyInto(buffer, source);
-        Py_XDECREF(source);
-        Py_XDECREF(buffer);
-        if (status < 0 || nd_fault_is_pending()) {
-            return -1;
-        }
-        job->in_buffer = from;
-        job->in_buffer_count = count;
+    if (job->putting.way == ND_PUT_BY_MAP) {
+        long before = nd_count_faults();
+        int status = convert(job, first, count, to, from);
+        nd_judge_put(&job->putting, before, nbytes);
+        return status;
     }
+    bool is_there = job->in_buffer == from && job->in_buffer_count == count;
+    if (!is_there && convert(job, first, count, PyArray_BYTES(job->buffer), from) < 0) {
+        return -1;
+    }
+    job->in_buffer = from;
+    job->in_buffer_count = count;
     put(job, to, PyArray_BYTES(job->buffer), nbytes);
     return nd_fault_is_pending() ? -1 : 0;
 }
@@ -188,6 +238,13 @@ store_all(storing *job)
     }
     status = status < 0 ? -1 : store_axes(job, 0, job->to, job->from);
     Py_CLEAR(job->buffer);
+    if (job->error_type != NULL && status == 0) {
+        PyErr_Restore(job->error_type, job->error, job->trace);
+        return -1;
+    }
+    Py_XDECREF(job->error_type);
+    Py_XDECREF(job->error);
+    Py_XDECREF(job->trace);
     return status;
 }
 
@@ -200,10 +257,11 @@ store_into(PyArrayObject *view, PyObject *value)
     storing job = {.mapping = view_mapping((PyObject *)view), .to_type = PyArray_DESCR(view), .to = PyArray_BYTES(view)};
     npy_intp strides[NPY_MAXDIMS];
     if (job.mapping == NULL || PyArray_NBYTES(view) < LARGE_NBYTES || !PyArray_ISWRITEABLE(view) ||
-        job.mapping->map.access != ND_WRITE || job.mapping->map.block != NULL) {
+        job.mapping->map.access != ND_WRITE || job.mapping->map.block != NULL || job.mapping->map.lost.count > 0 ||
+        !is_solid(job.to_type)) {
         return 0;
     }
-    PyArrayObject *values = rows_values(view, value, false);
+    PyArrayObject *values = rows_values(view, value);
     if (values == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }

@@ -6,9 +6,9 @@
 int
 way_to_read(MappingObject *self)
 {
-    /* Private pages may differ from the file. */
-    bool is_shared = self->map.access != ND_COPY && self->map.block == NULL;
-    if (!is_shared || self->map.way != ND_BY_READING) {
+    /* Private pages may differ from the file, and what is lost stays lost though the file may have it again. */
+    bool is_like_file = self->map.access != ND_COPY && self->map.block == NULL && self->map.lost.count == 0;
+    if (!is_like_file || self->map.way != ND_BY_READING) {
         return -1;
     }
     if (self->map.fd < 0) {

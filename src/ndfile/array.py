@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Source: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes]
     Mode: TypeAlias = Literal["r", "c", "r+", "w+", "readonly", "copyonwrite", "readwrite", "write"]
     Lock: TypeAlias = Literal["exclusive", "shared"]
+    Backend: TypeAlias = Literal["auto", "map", "read"]
     Shape: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 __all__ = ["array_over", "memmap"]
@@ -81,6 +82,9 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         If False, a symbolic link as the last part of the path is refused.
     block_device : bool, default False
         Take block devices as well as regular files, in the modes that need an existing file.
+    backend : {'auto', 'map', 'read'}, default 'auto'
+        By which way much is read at once: through the map, or by many reads at a time, as it suits a file on a network.
+        By default the file system's type tells.
 
     Attributes
     ----------
@@ -207,6 +211,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         lock_timeout_s: float = ...,
         follow_symlinks: bool = ...,
         block_device: bool = ...,
+        backend: Backend = ...,
     ) -> memmap[Any, np.dtype[np.uint8]]: ...
     @overload
     def __new__(
@@ -223,6 +228,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         lock_timeout_s: float = ...,
         follow_symlinks: bool = ...,
         block_device: bool = ...,
+        backend: Backend = ...,
     ) -> memmap[Any, np.dtype[ScalarT]]: ...
     @overload
     def __new__(
@@ -239,6 +245,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         lock_timeout_s: float = ...,
         follow_symlinks: bool = ...,
         block_device: bool = ...,
+        backend: Backend = ...,
     ) -> memmap[Any, np.dtype[Any]]: ...
     def __new__(
         cls,
@@ -254,8 +261,11 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         lock_timeout_s: float = 0.0,
         follow_symlinks: bool = True,
         block_device: bool = False,
+        backend: str = "auto",
     ) -> Any:
         mode = MODES.get(mode) or refused_mode(mode)
+        if backend != "auto":
+            hints.check_backend(backend, mode)
         layout = Layout(dtype, shape, offset, order)
         if mode == "w+" and shape is None:
             raise LayoutError("mode 'w+' makes a new file, and shape is None", "Pass the new array's shape.")
@@ -277,6 +287,8 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         except BaseException:
             file.abandon()
             raise
+        if backend != "auto":
+            mapping.backend = backend
         return cls._from_mapping(mapping, layout.dtype, layout.shape, layout.order)
 
     def sync(self) -> None:

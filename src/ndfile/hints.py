@@ -13,7 +13,7 @@ from ndfile.errors import LayoutError
 if TYPE_CHECKING:
     from ndfile._core import ArrayBase
 
-__all__ = ["BACKENDS", "Residency", "advise", "prefetch", "release", "residency", "set_backend"]
+__all__ = ["BACKENDS", "Residency", "advise", "check_backend", "prefetch", "release", "residency", "set_backend"]
 
 BACKENDS = ("auto", "map", "read")
 
@@ -90,16 +90,21 @@ def residency(array: ArrayBase[Any, Any], parts: int) -> Residency:
     return Residency(nbytes, resident, dirty, tuple(part[1] / part[0] for part in found))
 
 
+def check_backend(backend: object, mode: str) -> None:
+    """Raise `LayoutError` for a backend that there is not, or not in this mode."""
+    if backend not in BACKENDS:
+        raise LayoutError(f"backend must be one of {list(BACKENDS)}, not {backend!r}", "Pass one of them.")
+    if backend == "read" and mode == "c":
+        raise LayoutError(
+            "mode 'c' keeps changes in memory, which reading the file would pass by", "Use backend='map', or mode 'r'."
+        )
+
+
 def set_backend(array: ArrayBase[Any, Any], backend: str) -> None:
     mapping = array._mmap
     if mapping is None:
         raise LayoutError("the array has no file to read", "Set it on an array that has.")
-    if backend not in BACKENDS:
-        raise LayoutError(f"backend must be one of {list(BACKENDS)}, not {backend!r}", "Pass one of them.")
-    if backend == "read" and mapping.mode == "c":
-        raise LayoutError(
-            "mode 'c' keeps changes in memory, which reading the file would pass by", "Use backend='map', or mode 'r'."
-        )
+    check_backend(backend, mapping.mode)
     mapping.backend = backend
 
 

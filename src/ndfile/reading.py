@@ -11,8 +11,10 @@ from ndfile.archive import Archive
 from ndfile.array import array_over
 from ndfile.errors import FormatError, LayoutError, MemberError
 from ndfile.files.file import LARGE_ROOM_NBYTES, MODES, TRIES, File, refused_mode
+from ndfile.hints import check_backend
 
 if TYPE_CHECKING:
+    from ndfile._core import Mapping
     from ndfile.formats import Contents, Format, Member, Source
 
 __all__ = ["chosen", "look", "open"]
@@ -33,6 +35,7 @@ def open(
     key: str | None = None,
     *,
     format: str | None = None,
+    backend: str = "auto",
     **hints: Any,
 ) -> Any:
     """Open a file of arrays: map the one it holds, or give an `Archive` of several.
@@ -51,6 +54,8 @@ def open(
         Open this member alone.
     format : str, optional
         Take the file for one of this format, whatever it looks like.
+    backend : {'auto', 'map', 'read'}, default 'auto'
+        By which way much is read at once; see `memmap`.
     **hints
         For raw bytes, as for `ndfile.memmap`: dtype, and shape, order, offset. For `.npy`: max_header_size, as
         `numpy.load` has it.
@@ -106,24 +111,32 @@ def open(
         if short == "w+":
             raise LayoutError("mode 'w+' makes a new file", "Use ndfile.create, or ndfile.memmap for raw bytes.")
         refused_mode(mode)
+    check_backend(backend, short)
     file, source, found, contents = look(path, short, format, hints)
     try:
         if contents.is_archive and key is None:
             if short == "r+":
                 for member in contents.members.values():
                     _refuse_writing(source, member)
-            whole = file.map_inside(0, file.size, 0)
+            whole = _read_by(backend, file.map_inside(0, file.size, 0))
             whole.format = found
             return Archive(whole, source, contents, found.name)
         member = chosen(contents, file.name, key)
         layout = member.layout(source)
         if short == "r+":
             _refuse_writing(source, member)
-        mapping = file.map_inside(layout.offset, layout.nbytes, LARGE_ROOM_NBYTES if found.grows else 0)
+        room = LARGE_ROOM_NBYTES if found.grows else 0
+        mapping = _read_by(backend, file.map_inside(layout.offset, layout.nbytes, room))
         mapping.format = None if "dtype" in hints else found
     finally:
         file.abandon()
     return array_over(mapping, layout)
+
+
+def _read_by(backend: str, mapping: Mapping) -> Mapping:
+    if backend != "auto":
+        mapping.backend = backend
+    return mapping
 
 
 def look(path: Any, mode: str, format_name: str | None, hints: dict[str, Any], *, settles: bool = True) -> Found:

@@ -16,10 +16,10 @@ import pytest
 from devices import PAGE, bytes_of
 from faulty import call, say
 from fuse_disk import FuseDisk, fuse_disk
+from ndfile.files.network import is_remote
 
 import ndfile as nf
 from ndfile._core import file_system_type
-from ndfile.files.network import is_remote
 
 SERVERS = {
     "usual": {},
@@ -349,7 +349,6 @@ def test_a_mount_goes_with_the_process_that_asked_for_it(mounted, tmp_path):
 
 # ---- Reading instead of mapping ----
 
-needs_backends = pytest.mark.skipif(not hasattr(nf.memmap, "backend"), reason="there is one backend only")
 
 ROWS, ROW_NBYTES = 16384, 4096
 HEADER = 128  # of rows.npy: rows begin inside a page and end inside the next
@@ -401,7 +400,6 @@ def mapped_nbytes(path):
     return total
 
 
-@needs_backends
 def test_auto_reads_from_a_server_and_maps_a_disk(slow, numbers_file):
     with open_rows(slow()) as array:
         assert array.backend == "read"
@@ -409,7 +407,6 @@ def test_auto_reads_from_a_server_and_maps_a_disk(slow, numbers_file):
         assert array.backend == "map"
 
 
-@needs_backends
 @of_every_kind(SERVERS)
 def test_rows_are_gathered_by_many_reads_at_a_time(slow, rows, index, options):
     disk = slow(**options)
@@ -423,7 +420,6 @@ def test_rows_are_gathered_by_many_reads_at_a_time(slow, rows, index, options):
     assert counts.nbytes <= 3 * len(index) * ROW_NBYTES
 
 
-@needs_backends
 @pytest.mark.parametrize("way", [lambda array: array[:].copy(), lambda array: array.copy()], ids=["slice", "whole"])
 def test_a_large_copy_is_made_by_several_reads_at_a_time(slow, rows, way):
     disk = slow()
@@ -433,7 +429,6 @@ def test_a_large_copy_is_made_by_several_reads_at_a_time(slow, rows, way):
         assert disk.counts().most_under_way >= 4
 
 
-@needs_backends
 def test_the_map_can_be_asked_for(slow, rows, index):
     disk = slow()
     with open_rows(disk, backend="map") as array:
@@ -444,7 +439,6 @@ def test_the_map_can_be_asked_for(slow, rows, index):
         assert mapped_nbytes(disk.path("rows.npy")) >= len(index) * PAGE
 
 
-@needs_backends
 @of_every_kind(SERVERS)
 def test_rows_that_were_written_are_read_as_written(slow, rows, index, options):
     disk = slow(**options)
@@ -464,7 +458,6 @@ def test_rows_that_were_written_are_read_as_written(slow, rows, index, options):
     np.testing.assert_array_equal(np.load(disk.behind("rows.npy")), expected)
 
 
-@needs_backends
 def test_rows_changed_in_a_private_map_are_seen(slow, rows, index):
     """They are in no file, so that no read has them."""
     disk = slow()
@@ -476,7 +469,6 @@ def test_rows_changed_in_a_private_map_are_seen(slow, rows, index):
         np.testing.assert_array_equal(array.copy(), expected)
 
 
-@needs_backends
 def test_rows_changed_in_an_atomic_block_are_seen_in_it(slow, rows, index):
     disk = slow()
     expected = rows.copy()
@@ -488,7 +480,6 @@ def test_rows_changed_in_an_atomic_block_are_seen_in_it(slow, rows, index):
         np.testing.assert_array_equal(array[index], rows[index])
 
 
-@needs_backends
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
 def test_a_read_that_fails_in_a_gather_is_a_fault_error(slow, rows, index, number, mode):
@@ -504,7 +495,6 @@ def test_a_read_that_fails_in_a_gather_is_a_fault_error(slow, rows, index, numbe
     closed(array)
 
 
-@needs_backends
 @pytest.mark.parametrize("mode", MODES)
 @of_every_kind(HEARD)
 def test_a_file_that_another_client_cut_fails_a_gather(slow, rows, index, options, mode):
@@ -519,7 +509,6 @@ def test_a_file_that_another_client_cut_fails_a_gather(slow, rows, index, option
     closed(array)
 
 
-@needs_backends
 @of_every_kind(HEARD)
 def test_a_file_that_another_client_cut_fails_a_large_copy(slow, options):
     disk = slow(**options)
@@ -531,7 +520,6 @@ def test_a_file_that_another_client_cut_fails_a_large_copy(slow, options):
     array.close()
 
 
-@needs_backends
 @pytest.mark.parametrize("mode", MODES)
 def test_a_server_that_is_gone_fails_a_gather(slow, index, mode):
     disk = slow()
@@ -542,7 +530,6 @@ def test_a_server_that_is_gone_fails_a_gather(slow, index, mode):
     closed(array)
 
 
-@needs_backends
 @pytest.mark.parametrize("way", ["gather", "copy"])
 def test_closing_while_another_thread_reads_is_safe(slow, rows, index, way):
     disk = slow()
