@@ -16,10 +16,9 @@ import pytest
 from devices import PAGE, bytes_of
 from faulty import call, say
 from fuse_disk import FuseDisk, fuse_disk
-from ndfile.files.network import is_remote
 
 import ndfile as nf
-from ndfile._core import file_system_type
+from ndfile._core import file_system_type, is_remote
 
 SERVERS = {
     "usual": {},
