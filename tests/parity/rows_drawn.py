@@ -148,13 +148,33 @@ FORMS = {
 USUAL_FORMS = [*FORMS, *["contiguous"] * 6]
 
 shapes_of_indices = st.sampled_from(
-    [(), (0,), (1,), (2,), (3,), (5,), (9,), (64,), (500,), (0, 3), (3, 0), (1, 1), (2, 3), (7, 5), (2, 1, 4), (2, 2, 3)]
+    [
+        (),
+        (0,),
+        (1,),
+        (2,),
+        (3,),
+        (5,),
+        (9,),
+        (64,),
+        (500,),
+        (0, 3),
+        (3, 0),
+        (1, 1),
+        (2, 3),
+        (7, 5),
+        (2, 1, 4),
+        (2, 2, 3),
+    ]
 )
 
 
 @st.composite
-def indices_of(draw: Any, length: int, shape: tuple[int, ...] | None = None) -> Any:
-    """An index of integers into an axis, in one of its forms, one time in five out of range at one place."""
+def indices_of(draw: Any, length: int, shape: tuple[int, ...] | None = None, mode: str = "raise") -> Any:
+    """An index of integers into an axis, in one of its forms, one time in five out of range at one place.
+
+    With mode "wrap" it is not far out of range: NumPy wraps by going round.
+    """
     shape = draw(shapes_of_indices) if shape is None else shape
     dtype = np.dtype(draw(st.sampled_from(INTEGERS)))
     rng = np.random.default_rng(draw(st.integers(0, 999)))
@@ -174,7 +194,8 @@ def indices_of(draw: Any, length: int, shape: tuple[int, ...] | None = None) -> 
     index = np.clip(numbers, limits.min, limits.max).astype(dtype)
     if index.size and draw(st.integers(0, 4)) == 0:
         place = draw(st.sampled_from([0, index.size // 2, index.size - 1]))
-        bad = draw(st.sampled_from([length, -length - 1, length + 1, limits.min, limits.max, 2**31, -(2**31) - 1]))
+        near, far = [length, -length - 1, length + 1], [limits.min, limits.max, 2**31, -(2**31) - 1]
+        bad = draw(st.sampled_from([*near, 7 * length] if mode == "wrap" else [*near, *far]))
         index.reshape(-1)[place] = min(max(bad, limits.min), limits.max)
     return FORMS[draw(st.sampled_from(USUAL_FORMS))](index)
 
