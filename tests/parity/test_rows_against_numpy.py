@@ -76,19 +76,19 @@ def change_every_byte(path):
 
 # An index of rows among other indices. `index` is of the axis that `axis` names.
 PLACES = {
-    "a[i]": (0, lambda i, j: i),
-    "a[(i,)]": (0, lambda i, j: (i,)),
-    "a[i, ...]": (0, lambda i, j: (i, ...)),
-    "a[i, 1:3]": (0, lambda i, j: (i, slice(1, 3))),
-    "a[i, ::-1]": (0, lambda i, j: (i, slice(None, None, -1))),
-    "a[i, ..., 0]": (0, lambda i, j: (i, ..., 0)),
-    "a[i, None]": (0, lambda i, j: (i, None)),
-    "a[None, i]": (0, lambda i, j: (None, i)),
-    "a[i, 0]": (0, lambda i, j: (i, 0)),
-    "a[..., i]": (-1, lambda i, j: (..., i)),
-    "a[:, i]": (1, lambda i, j: (slice(None), i)),
-    "a[1:3, i]": (1, lambda i, j: (slice(1, 3), i)),
-    "a[0, i]": (1, lambda i, j: (0, i)),
+    "a[i]": (0, lambda i, _: i),
+    "a[(i,)]": (0, lambda i, _: (i,)),
+    "a[i, ...]": (0, lambda i, _: (i, ...)),
+    "a[i, 1:3]": (0, lambda i, _: (i, slice(1, 3))),
+    "a[i, ::-1]": (0, lambda i, _: (i, slice(None, None, -1))),
+    "a[i, ..., 0]": (0, lambda i, _: (i, ..., 0)),
+    "a[i, None]": (0, lambda i, _: (i, None)),
+    "a[None, i]": (0, lambda i, _: (None, i)),
+    "a[i, 0]": (0, lambda i, _: (i, 0)),
+    "a[..., i]": (-1, lambda i, _: (..., i)),
+    "a[:, i]": (1, lambda i, _: (slice(None), i)),
+    "a[1:3, i]": (1, lambda i, _: (slice(1, 3), i)),
+    "a[0, i]": (1, lambda i, _: (0, i)),
     "a[i, j]": (0, lambda i, j: (i, j)),
     "a[i, :, j]": (0, lambda i, j: (i, slice(None), j)),
 }
@@ -342,25 +342,24 @@ SOME = np.array([5, -1, 0, 399, 5, -400, 17, 200])
 
 
 class Number:
-    """An index of a class of somebody's own, which may do something when it is asked."""
+    """An index of a class of somebody's own."""
 
-    def __init__(self, number, act=lambda: None):
-        self.number, self.act = number, act
+    def __init__(self, number):
+        self.number = number
 
     def __index__(self):
-        self.act()
         return self.number
 
 
-class Values:
-    """Values that do something when they are asked."""
+class Acting:
+    """An index, or values, that do something when they are asked what they are."""
 
-    def __init__(self, values, act):
-        self.values, self.act = values, act
+    def __init__(self, numbers, act):
+        self.numbers, self.act = np.asarray(numbers), act
 
     def __array__(self, dtype=None, copy=None):
         self.act()
-        return self.values
+        return self.numbers
 
 
 @pytest.fixture
@@ -565,9 +564,10 @@ def test_an_index_out_of_range_is_told_as_numpy_tells_it(tables, dtype, where):
         numbers = index[:1] if where == "alone" else index
         for gather in (lambda a, i: a[i], lambda a, i: a[i, 0], lambda a, i: a.take(i, 0), lambda a, i: a.T[:, i]):
             got = assert_same_of(tables, lambda a, gather=gather, numbers=numbers: gather(a, numbers))
-            is_inside = 0 <= bad < ROWS or -ROWS <= bad < 0
-            assert is_inside == (got.error is None)
-            assert is_inside or isinstance(got.error, IndexError)
+            if (
+                np.dtype(dtype).kind != "u" or np.dtype(dtype).itemsize < 8
+            ):  # NumPy takes its largest number for -1 here, and refuses it there
+                assert isinstance(got.error, IndexError) == (not -ROWS <= bad < ROWS)
 
 
 def test_of_several_indices_out_of_range_the_same_is_named(tables):
@@ -624,8 +624,8 @@ def test_rows_of_any_size_come_out_and_go_in(tmp_path, nbytes):
 
 def test_the_index_is_not_changed(tables):
     _, ours = tables[1]()
-    for dtype in ("i8", "i4", ">i8", "u8"):
-        index = (SOME % ROWS if dtype == "u8" else SOME).astype(dtype)
+    for dtype in ("i8", "i4", ">i8", "u4"):
+        index = (SOME % ROWS if dtype == "u4" else SOME).astype(dtype)
         before = index.tobytes()
         ours[index], ours.take(index, 0), ours.take(index, 0, mode="wrap"), ours.take(index, 0, mode="clip")
         ours[index] = 3
@@ -672,7 +672,7 @@ def test_an_index_that_its_own_stores_change_stays_inside_the_array(tmp_path):
 
 
 def test_a_class_of_the_users_own_keeps_its_class(tables):
-    twins, opened = tables
+    _, opened = tables
     theirs, ours = opened(classes=(np.memmap, Labelled))
     plain = np.asarray(theirs)
     ours.label = "mine"
@@ -745,7 +745,8 @@ def test_nothing_is_kept(tables):
     for _ in range(50):
         every_way()
     gc.collect()
-    assert [sys.getrefcount(thing) for thing in held] == before
+    # Some of these are shared with everybody, so their counts move by themselves. A way that keeps one keeps 50.
+    assert max(sys.getrefcount(thing) - count for thing, count in zip(held, before, strict=True)) < 25
 
 
 # ---- Into an array of the caller's ----
@@ -766,7 +767,10 @@ def frozen(array):
     return array
 
 
-def full_of_ones(shape=(len(SOME), COLUMNS), dtype="i8", order="C"):
+RESULT_SHAPE = (len(SOME), COLUMNS)
+
+
+def full_of_ones(shape=RESULT_SHAPE, dtype="i8", order="C"):
     return np.ones(shape, dtype, order)
 
 
@@ -1087,12 +1091,11 @@ def shaped(content, columns, dtype):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-@pytest.mark.parametrize("mode", ["r", "c"])
-def test_many_rows_of_a_large_file_are_right(large_file, geometry, mode):
+def test_many_rows_of_a_large_file_are_right(large_file, geometry):
     path, content = large_file
     columns, dtype, count = geometry
     rows = shaped(content, columns, dtype)
-    with nf.memmap(path, dtype, mode, shape=rows.shape) as array:
+    with nf.memmap(path, dtype, "r", shape=rows.shape) as array:
         for name, index in orders_of(len(rows), count).items():
             wanted = rows[index]
             for got in (array[index], array.take(index, 0)):
@@ -1102,11 +1105,17 @@ def test_many_rows_of_a_large_file_are_right(large_file, geometry, mode):
             assert out.tobytes() == wanted.tobytes(), name
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-@pytest.mark.parametrize("way", ["subscript", "take", "mask", "columns", "out of range"])
+@pytest.mark.parametrize(
+    ("geometry", "way"),
+    [
+        *[(geometry, "subscript") for geometry in GEOMETRIES],
+        *[("rows of 5,000 bytes", way) for way in ("take", "mask", "columns", "out of range")],
+        *[("items of 8 bytes", way) for way in ("take", "mask")],
+    ],
+)
 def test_many_rows_of_a_cold_file_are_right(large_file, geometry, way):
     path, content = large_file
-    columns, dtype, count = geometry
+    columns, dtype, count = GEOMETRIES[geometry]
     rows = shaped(content, columns, dtype)
     index = np.random.default_rng(9).integers(-len(rows), len(rows), count)
     drop_from_memory(path)
@@ -1116,7 +1125,7 @@ def test_many_rows_of_a_cold_file_are_right(large_file, geometry, way):
             mask = np.zeros(len(rows), bool)
             mask[index[: count // 2]] = True
             assert array[mask].tobytes() == rows[mask].tobytes()
-        elif way == "columns" and columns:
+        elif way == "columns":
             assert (
                 array[index, columns // 3 : columns // 2].tobytes()
                 == rows[index, columns // 3 : columns // 2].tobytes()
@@ -1137,12 +1146,12 @@ def test_many_rows_of_a_cold_file_are_right(large_file, geometry, way):
 def test_many_rows_are_scattered_over_a_large_file(tmp_path, large_file, geometry, is_cold):
     _, content = large_file
     columns, dtype, count = geometry
-    wanted = content[: 24 * MIB + 321].copy()
+    wanted = content[: 9 * MIB + 321].copy()
     path = str(tmp_path / "x.dat")
     wanted.tofile(path)
     rows = shaped(wanted[77:], columns, dtype)
     index = np.random.default_rng(9).integers(-len(rows), len(rows), min(count, len(rows)))  # some of them twice
-    values = shaped(content[33 * MIB :], columns, dtype)[: len(index)]
+    values = shaped(content[51 * MIB :], columns, dtype)[: len(index)]
     rows[index] = values
     if is_cold:
         drop_from_memory(path)
@@ -1229,14 +1238,14 @@ def test_an_index_that_gathers_itself_while_it_is_asked(tables):
         lambda a, index: a[index],
         lambda a, index: a.take(index, 0),
         lambda a, index: operator.setitem(a, index, 1),
-        lambda a, index: operator.setitem(a, [0, 1], Values(np.ones(COLUMNS), index[0].act)),
+        lambda a, index: operator.setitem(a, [0, 1], Acting([1] * COLUMNS, index.act)),
     ],
     ids=["a[i]", "take", "a[i] = 1", "a[i] = values"],
 )
 def test_an_array_that_is_closed_while_the_index_is_asked_is_told_as_closed(tables, act):
     _, ours = tables[1]()
     with pytest.raises(nf.ClosedError):
-        act(ours, [Number(3, ours.close), 1])
+        act(ours, Acting([3, 1], ours.close))
     assert read(tables[0].paths[1]) == tables[0].content
 
 
@@ -1282,64 +1291,76 @@ def cut_file(tmp_path):
         os.truncate(path, size)
         return array
 
-    yield path, size, content, opened
+    return path, size, content, opened
 
 
-BEHIND = {
+READS_BEHIND = {
     "a[i]": lambda a: a[[1, 500, 2]],
-    "a[many]": lambda a: a[np.arange(CUT_ROWS)],
+    "a[all]": lambda a: a[np.arange(CUT_ROWS)],
     "take": lambda a: a.take([1, 500, 2], 0),
-    "take many": lambda a: a.take(np.arange(CUT_ROWS), 0, mode="clip"),
-    "out": lambda a: a.take([1, 500, 2], 0, np.empty((3, CUT_WIDTH), "u1"), "wrap"),
-    "mask": lambda a: a[np.arange(CUT_ROWS) == 500],
+    "take all": lambda a: a.take(np.arange(CUT_ROWS), 0, mode="clip"),
+    "take into": lambda a: a.take([1, 500, 2], 0, np.empty((3, CUT_WIDTH), "u1"), "wrap"),
+    "a[mask]": lambda a: a[np.arange(CUT_ROWS) == 500],
+    "compress": lambda a: a.compress(np.arange(CUT_ROWS) == 500, 0),
     "items": lambda a: a[[500, 501], [0, 4]],
-    "all items": lambda a: a.reshape(-1)[[7, CUT_ROWS * CUT_WIDTH - 7]],
+    "items of all": lambda a: a.reshape(-1)[[7, CUT_ROWS * CUT_WIDTH - 7]],
+}
+WRITES_BEHIND = {
     "a[i] = 1": lambda a: operator.setitem(a, [1, 500, 2], 1),
+    "a[all] = rows": lambda a: operator.setitem(a, np.arange(CUT_ROWS), np.ones(a.shape, "u1")),
     "a[mask] = 1": lambda a: operator.setitem(a, np.arange(CUT_ROWS) > 450, 1),
-    "put": lambda a: np.put(a, [7, CUT_ROWS * CUT_WIDTH - 7], 1) or a.check(),
+    "items": lambda a: operator.setitem(a, ([500, 501], [0, 4]), 1),
 }
 
 
-@pytest.mark.parametrize("act", BEHIND.values(), ids=BEHIND)
-@pytest.mark.parametrize("mode", ["r", "r+", "c"])
-def test_rows_that_were_cut_off_raise(cut_file, act, mode):
+@pytest.mark.parametrize(
+    ("mode", "act"),
+    [
+        *[
+            pytest.param(mode, act, id=f"{mode} {name}")
+            for mode in ("r", "r+", "c")
+            for name, act in READS_BEHIND.items()
+        ],
+        *[pytest.param(mode, act, id=f"{mode} {name}") for mode in ("r+", "c") for name, act in WRITES_BEHIND.items()],
+    ],
+)
+def test_rows_that_were_cut_off_raise(cut_file, mode, act):
     path, size, _, opened = cut_file
     array = opened(mode)
-    if not array.flags.writeable and (
-        "=" in act.__code__.co_names or "setitem" in act.__code__.co_names or "put" in act.__code__.co_names
-    ):
-        with pytest.raises(ValueError, match="read-only"):
+    for _ in range(2):
+        with pytest.raises(nf.FaultError) as caught:
             act(array)
-        return
-    with pytest.raises(nf.FaultError) as caught:
-        act(array)
-    assert (caught.value.cause, caught.value.offset, str(caught.value.path)) == ("truncated", size, path)
+        assert (caught.value.cause, caught.value.offset, str(caught.value.path)) == ("truncated", size, path)
     assert os.path.getsize(path) == size
 
 
 def test_rows_before_the_cut_are_there(cut_file):
-    path, size, content, opened = cut_file
+    path, _, content, opened = cut_file
     array = opened("r+")
     index = np.array([299, 0, -600, 17])
     assert array[index].tobytes() == content[index].tobytes()
     assert array.take(index, 0, mode="wrap").tobytes() == content[index].tobytes()
     array[index] = 3
-    wanted = content[:300].copy()
+    wanted = content.copy()
     wanted[index] = 3
-    assert read(path) == wanted.tobytes()
+    assert read(path) == wanted[:300].tobytes()
 
 
-@pytest.mark.parametrize("way", ["a[i]", "take", "a[i] = 1"])
-def test_a_file_that_is_cut_while_the_index_is_asked(cut_file, way):
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda a, index: a[index],
+        lambda a, index: a.take(index, 0),
+        lambda a, index: operator.setitem(a, index, 1),
+        lambda a, index: operator.setitem(a, [500, 1], Acting([1], index.act)),
+    ],
+    ids=["a[i]", "take", "a[i] = 1", "a[i] = values"],
+)
+def test_a_file_that_is_cut_while_the_index_is_asked_is_found_out(cut_file, act):
     path, size, content, _ = cut_file
     array = nf.memmap(path, "u1", "r+", shape=content.shape)
-    index = [500, Number(1, lambda: os.truncate(path, size))]
     with pytest.raises(nf.FaultError):
-        {
-            "a[i]": lambda: array[index],
-            "take": lambda: array.take(index, 0),
-            "a[i] = 1": lambda: operator.setitem(array, index, 1),
-        }[way]()
+        act(array, Acting([500, 1], lambda: os.truncate(path, size)))
     assert os.path.getsize(path) == size
 
 
