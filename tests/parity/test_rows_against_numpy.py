@@ -39,7 +39,7 @@ from twins import (
 
 import ndfile as nf
 
-comparison = comparison_of(400)
+comparison = comparison_of(300)
 
 
 class Labelled(nf.memmap):

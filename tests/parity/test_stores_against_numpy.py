@@ -12,12 +12,15 @@ import operator
 import os
 import resource
 import signal
+import sys
 import tempfile
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
+from atomic_tables import UndoneError, refused
 from devices import fill_up, memory_disk
 from faulty import forked
 from hypothesis import event, given, note
@@ -56,6 +59,14 @@ def made(shape, dtype, seed=99, order="C"):
 def numbers_for(shape, dtype):
     """An array of small numbers, which every dtype of numbers has."""
     return (np.arange(int(np.prod(shape))) % 100).reshape(shape).astype(dtype)
+
+
+def act_and_go_on(act, *arguments):
+    act(*arguments)
+    _ = None  # the error of a plain view is raised before the next line
+
+
+store_and_go_on = functools.partial(act_and_go_on, lambda array, values: operator.setitem(array, ..., values))
 
 
 class Acting:
@@ -108,7 +119,6 @@ SOURCES = {
     "every other row": lambda shape, dtype, _: made((2 * shape[0], *shape[1:]), dtype)[::2],
     "reversed": lambda shape, dtype, _: made(shape, dtype)[::-1],
     "columns of more": lambda shape, dtype, _: made((*shape[:-1], 3 + shape[-1]), dtype)[..., 2:-1],
-    "unaligned": lambda shape, dtype, _: made((*shape, dtype.itemsize), "u1")[...].view(dtype).reshape(shape),
     "one byte further": lambda shape, dtype, _: np.frombuffer(
         b"x" + made(shape, dtype).tobytes(), dtype, offset=1
     ).reshape(shape),
@@ -118,7 +128,7 @@ SOURCES = {
     "a row for all": lambda shape, dtype, _: made(shape[1:], dtype),
     "a column for all": lambda shape, dtype, _: made((*shape[:-1], 1), dtype),
     "broadcast": lambda shape, dtype, _: np.broadcast_to(made(shape[1:], dtype), shape),
-    "rows alike": lambda shape, dtype, _: as_strided(
+    "one row, by strides": lambda shape, dtype, _: as_strided(
         made(shape[1:], dtype), shape, (0, *made(shape[1:], dtype).strides)
     ),
     "one item": lambda shape, dtype, _: made((1,) * len(shape), dtype),
@@ -159,7 +169,7 @@ SOURCES = {
     "masked": lambda shape, dtype, _: np.ma.masked_array(made(shape, dtype), mask=numbers_for(shape, "i8") > 50),
     "subclass": lambda shape, dtype, _: made(shape, dtype).view(type("Marked", (np.ndarray,), {})),
     "that has __array__": lambda shape, dtype, _: Acting(made(shape, dtype), lambda: None),
-    "memoryview": lambda shape, dtype, _: memoryview(made(shape, "u1")),
+    "memoryview": lambda shape, *_: memoryview(made(shape, "u1")),
     "itself": lambda _, __, a: a,
     "itself, reversed": lambda _, __, a: a[::-1],
     "its columns, reversed": lambda _, __, a: a[:, ::-1],
@@ -170,8 +180,6 @@ SOURCES = {
     "a plain view of it, reversed": lambda _, __, a: np.asarray(a)[::-1],
     "its bytes": lambda _, dtype, a: a.view("u1")[:, :: dtype.itemsize],
 }
-SLOW_SOURCES = ("objects", "texts", "bytes of numbers", "lists", "a list", "dates")
-
 OPENED = {"dtype": "<i4", "offset": 128, "shape": (523, 641)}  # 1.28 MiB
 
 
@@ -203,83 +211,66 @@ def assert_same_store(twins, opening, act):
     return got
 
 
-@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-@pytest.mark.parametrize("way", ["a[...] = x", "a[i:j] = x"])
-def test_whatever_is_stored_leaves_what_numpy_leaves(usual_twins, way, source):
+def act_of(way, source):
+    """A function that stores a source in a way, into the array that it is given."""
     part, store = WAYS[way]
 
     def act(array):
         view = part(array)
-        return store(array, source(view.shape, view.dtype, array))
-
-    assert_same_store(restored(usual_twins), OPENED, act)
-
-
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize(
-    "source", ["same", "F order", "swapped", "a row for all", "0", "3.9", "small f8", "f8", "itself, reversed", "0-d"]
-)
-def test_however_it_is_stored_it_leaves_what_numpy_leaves(usual_twins, way, source):
-    part, store = way
-
-    def act(array):
-        view = part(array)
         return store(array, SOURCES[source](view.shape, view.dtype, array))
 
-    assert_same_store(restored(usual_twins), OPENED, act)
+    return act
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("way", ["a[...] = x", "a[i:j] = x"])
+def test_whatever_is_stored_leaves_what_numpy_leaves(usual_twins, way, source):
+    assert_same_store(restored(usual_twins), OPENED, act_of(way, source))
+
+
+USUAL_SOURCES = ["same", "F order", "swapped", "a row for all", "0", "3.9", "small f8", "f8", "itself, reversed", "0-d"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_however_it_is_stored_it_leaves_what_numpy_leaves(usual_twins, way):
+    for source in USUAL_SOURCES:
+        assert_same_store(restored(usual_twins), OPENED, act_of(way, source))
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("order", "CF")
-@pytest.mark.parametrize("source", ["same", "F order", "its first row"])
-def test_a_private_map_keeps_large_stores_to_itself(usual_twins, way, order, source):
-    part, store = way
-
-    def act(array):
-        view = part(array)
-        return store(array, SOURCES[source](view.shape, view.dtype, array))
-
-    assert_same_store(restored(usual_twins), {**OPENED, "mode": "c", "order": order}, act)
-    assert usual_twins.contents() == [usual_twins.content] * 2
+def test_a_private_map_keeps_large_stores_to_itself(usual_twins, way, order):
+    for source in ("same", "its first row"):
+        assert_same_store(restored(usual_twins), {**OPENED, "mode": "c", "order": order}, act_of(way, source))
+        assert usual_twins.contents() == [usual_twins.content] * 2
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("source", ["same", "F order", "its first row", "transposed"])
-def test_an_array_of_f_order_is_stored_to_as_numpy_does(usual_twins, way, source):
-    part, store = way
-
-    def act(array):
-        view = part(array)
-        return store(array, SOURCES[source](view.shape, view.dtype, array))
-
-    assert_same_store(restored(usual_twins), {**OPENED, "order": "F"}, act)
+@pytest.mark.parametrize("way", WAYS)
+def test_an_array_of_f_order_is_stored_to_as_numpy_does(usual_twins, way):
+    for source in ("same", "F order", "its first row", "transposed"):
+        assert_same_store(restored(usual_twins), {**OPENED, "order": "F"}, act_of(way, source))
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("source", ["same", "0", "too many rows", "its first row"])
-def test_a_read_only_array_refuses_large_stores_as_numpy_does(usual_twins, way, source):
-    part, store = way
+@pytest.mark.parametrize("way", WAYS)
+def test_a_read_only_array_refuses_large_stores_as_numpy_does(usual_twins, way):
+    for source in ("same", "0", "too many rows", "its first row"):
+        act = act_of(way, source)
 
-    def act(array):
-        view = part(array)
-        return store(array, SOURCES[source](view.shape, view.dtype, array))
+        def act_on_view(array, act=act):
+            view = array[...]
+            view.setflags(write=False)
+            act(view)
 
-    assert_same_store(restored(usual_twins), {**OPENED, "mode": "r"}, act)
-
-    def act_on_view(array):
-        view = array[...]
-        view.setflags(write=False)
-        act(view)
-
-    assert_same_store(usual_twins, OPENED, act_on_view)
-    assert usual_twins.contents() == [usual_twins.content] * 2
+        assert_same_store(restored(usual_twins), {**OPENED, "mode": "r"}, act)
+        assert_same_store(usual_twins, OPENED, act_on_view)
+        assert usual_twins.contents() == [usual_twins.content] * 2
 
 
 @pytest.mark.parametrize("how", ["warn", "raise", "ignore", "call"])
 @pytest.mark.parametrize("source", ["f8", "NaN", "c16", "2**70", "small f8"])
-@pytest.mark.parametrize("dtype", ["<i4", "<f4", ">f2", "u1", "?"])
+@pytest.mark.parametrize("dtype", ["<i4", ">f2", "?"])
 def test_casts_that_lose_values_are_told_as_numpy_tells_them(tmp_path, how, source, dtype):
-    twins = Twins(tmp_path, bytes_for(dtype, 2 * MIB + 17, 7))
+    twins = Twins(tmp_path, bytes_for(dtype, 5 * MIB // 4 + 17, 7))
     told = []
 
     def act(array):
@@ -287,13 +278,12 @@ def test_casts_that_lose_values_are_told_as_numpy_tells_them(tmp_path, how, sour
         with np.errstate(all=how, call=lambda *words: told[-1].append(words)):
             array[...] = SOURCES[source](array.shape, array.dtype, array)
 
-    assert_same_store(twins, {"dtype": dtype, "offset": 1, "shape": (2 * MIB // np.dtype(dtype).itemsize,)}, act)
+    assert_same_store(twins, {"dtype": dtype, "offset": 1, "shape": (5 * MIB // 4 // np.dtype(dtype).itemsize,)}, act)
     assert told[0] == told[1]
 
 
 def test_a_warning_that_is_an_error_comes_before_the_first_byte(tmp_path):
     twins = Twins(tmp_path, bytes_for("f4", 2 * MIB, 7))
-    import warnings
 
     def act(array):
         with warnings.catch_warnings():
@@ -326,17 +316,9 @@ def test_a_large_store_into_an_array_of_any_dtype(tmp_path, dtype):
 PAIRS = [
     *[("<i8", ">i8"), ("<i8", "<u8"), ("<f8", "<i8"), ("<i8", "<f8"), ("l", "q"), ("<M8[s]", "<M8[ms]"), ("?", "u1")],
     *[("u1", "?"), ("<M8[s]", "<i8"), ("<m8[s]", "<i8"), ("<i8", "<m8[s]"), ("V8", "<i8"), ("S8", "S4"), ("S4", "S8")],
-    *[
-        ("U2", "S8"),
-        ("S8", "U2"),
-        ("<U2", ">U2"),
-        ("<c8", "<f4"),
-        ("<f8", "<c16"),
-        ("<c8", "V8"),
-        ("V8", "V7"),
-        ("V7", "V8"),
-    ],
-    *[("<f4", "f4,f4"), ("<f4,<f4", "<f4,>f4"), ("g", "f8"), ("<f4,<i4", "<i4,<f4"), ("u1,u1", "u2"), ("u1,u1", "u1")],
+    *[("U2", "S8"), ("S8", "U2"), ("<U2", ">U2"), ("<c8", "<f4"), ("<f8", "<c16"), ("<c8", "V8"), ("V8", "V7")],
+    *[("V7", "V8"), ("g", "f8")],
+    *[("<f4", "f4,f4"), ("<f4,<f4", "<f4,>f4"), ("<f4,<i4", "<i4,<f4"), ("u1,u1", "u2"), ("u1,u1", "u1")],
     ([("a", "<i4"), ("b", "<i4")], [("b", "<i4"), ("a", "<i4")]),
     ([("a", "<i4"), ("b", "<f4")], [("x", "<i4"), ("y", "<f4")]),
     ([("a", "i1"), ("b", "<f8")], {"names": ["a", "b"], "formats": ["i1", "<f8"], "offsets": [0, 8]}),
@@ -356,10 +338,7 @@ def test_dtypes_that_are_nearly_the_same_are_cast_as_numpy_casts_them(tmp_path, 
     dtype, other = np.dtype(dtype), np.dtype(other)
     items = 5 * MIB // 4 // dtype.itemsize
     twins = Twins(tmp_path, bytes_for(dtype, items * dtype.itemsize + 5, 3))
-    if other.kind in "SU":
-        values = numbers_for((items,), "i8").astype(other)
-    else:
-        values = made((items,), other, 31)
+    values = numbers_for((items,), "i8").astype(other) if other.kind in "SU" else made((items,), other, 31)
     for act in (lambda a: operator.setitem(a, ..., values), lambda a: np.copyto(a, values)):
         assert_same_store(twins, {"dtype": dtype, "shape": (items,)}, act)
 
@@ -391,7 +370,7 @@ def sizes_around(*borders):
 @pytest.mark.parametrize("offset", [0, 1, 128, PAGE - 1, PAGE, PAGE + 1])
 @pytest.mark.parametrize("behind", [0, 1, 5000])
 def test_a_store_of_a_size_around_a_border_leaves_what_is_before_and_behind(tmp_path, offset, behind):
-    for nbytes in sizes_around(PAGE, 64 * KIB, MIB, 2 * MIB) + [3 * MIB - 128, 4 * MIB + 129]:
+    for nbytes in [*sizes_around(PAGE, 64 * KIB, MIB, 2 * MIB), 3 * MIB - 128, 4 * MIB + 129]:
         content = np.frombuffer(bytes_for("u1", offset + nbytes + behind, 5), "u1").copy()
         path = str(tmp_path / "x.dat")
         content.tofile(path)
@@ -764,21 +743,6 @@ def test_a_store_into_an_array_that_grows(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), wanted[:1900])
 
 
-def test_a_member_of_an_archive_is_stored_to_alone(tmp_path):
-    parts = {name: made((700, 521), "<i4", seed) for seed, name in enumerate("abc")}
-    np.savez(tmp_path / "x.npz", **parts)
-    try:
-        with nf.open(tmp_path / "x.npz", "r+") as archive:
-            archive["b"][...] = parts["a"][::-1]
-    except OSError as error:
-        pytest.skip(f"members are not written to: {error}")
-    except ValueError as error:
-        pytest.skip(f"members are not written to: {error}")
-    with np.load(tmp_path / "x.npz") as found:
-        np.testing.assert_array_equal(found["a"], parts["a"])
-        np.testing.assert_array_equal(found["c"], parts["c"])
-
-
 # ---- Who looks on ----
 
 
@@ -793,7 +757,6 @@ def test_a_store_is_seen_at_once_by_every_view_and_map(old_file):
                 assert np.array_equal(other, wanted)
         plain[7] = 255  # and the other way round
         assert second[7] == 255
-        assert os.pread(array._mmap.fileno(), 1, 7) == b"\xff" if hasattr(array._mmap, "fileno") else True
         del third, view, plain, bytes_, other
 
 
@@ -854,7 +817,7 @@ IN_A_BLOCK = {
     "a[i:j] = x": lambda a: operator.setitem(a, slice(5, -PAGE), NEW[PAGE + 5 :]),
     "a[...] = 7": lambda a: operator.setitem(a, ..., 7),
     "fill": lambda a: a.fill(7),
-    "copyto": np.copyto and (lambda a: np.copyto(a, NEW)),
+    "copyto": lambda a: np.copyto(a, NEW),
     "a[i] = rows": lambda a: operator.setitem(a, np.arange(SIZE)[::-1], NEW),
     "a[mask] = 7": lambda a: operator.setitem(a, NEW > 20, 7),
     "moved": lambda a: operator.setitem(a, slice(1, None), a[:-1]),
@@ -862,10 +825,6 @@ IN_A_BLOCK = {
     "a view": lambda a: operator.setitem(a[3:][::-1], ..., NEW[3:]),
     "a plain view": lambda a: operator.setitem(np.asarray(a), ..., NEW),
 }
-
-
-class UndoneError(Exception):
-    """What ends a block early."""
 
 
 @pytest.mark.parametrize("act", IN_A_BLOCK.values(), ids=IN_A_BLOCK)
@@ -887,7 +846,7 @@ def test_a_store_in_an_atomic_block_is_in_the_file_at_its_end_and_not_before(old
 @pytest.mark.parametrize("act", IN_A_BLOCK.values(), ids=IN_A_BLOCK)
 def test_a_store_in_an_atomic_block_that_fails_is_undone(old_file, act):
     with nf.memmap(old_file, "u1", "r+") as array:
-        with pytest.raises(UndoneError), array.atomic():
+        with refused(array, UndoneError):
             act(array)
             raise UndoneError
         assert read(old_file) == OLD
@@ -905,13 +864,13 @@ def test_a_store_beyond_the_limit_of_an_atomic_block_is_undone(old_file):
 
 def test_an_atomic_block_that_opens_while_the_values_are_asked_has_the_store(old_file):
     with nf.memmap(old_file, "u1", "r+") as array:
-        block = contextlib.ExitStack()
-        with pytest.raises(UndoneError), block:
-            array[...] = Acting(NEW, lambda: block.enter_context(array.atomic()))
-            assert np.array_equal(array, NEW)
-            assert read(old_file) == OLD
-            raise UndoneError
+        block = array.atomic()
+        array[...] = Acting(NEW, block.__enter__)
+        assert np.array_equal(array, NEW)
         assert read(old_file) == OLD
+        block.__exit__(UndoneError, UndoneError(), None)
+        assert read(old_file) == OLD
+        assert array.tobytes() == OLD
 
 
 def test_an_atomic_block_that_ends_while_the_values_are_asked_has_not_the_store(old_file):
@@ -1014,7 +973,6 @@ SOURCE_VIEWS = {
     "a plain view": np.asarray,
     "a memoryview": memoryview,
     "reversed": lambda source: source[::-1],
-    "transposed": lambda source: source.reshape(2, -1).T.reshape(2, -1, copy=False) if False else source[...],
 }
 
 
@@ -1029,8 +987,7 @@ def test_a_source_that_was_cut_is_named(old_file, tmp_path, view, mode, cut):
     os.truncate(path, cut)
     with nf.memmap(old_file, "u1", "r+") as array:
         with pytest.raises(nf.FaultError) as caught:
-            array[...] = values
-            _ = None  # a plain view's is raised before the next line
+            store_and_go_on(array, values)
         assert (caught.value.cause, str(caught.value.path)) == ("truncated", path)
         assert os.path.getsize(old_file) == SIZE
         array[...] = NEW  # it is the source that is lost
@@ -1049,8 +1006,7 @@ def test_a_source_that_was_closed_is_told(old_file, tmp_path, view):
     source.close()
     with nf.memmap(old_file, "u1", "r+") as array:
         with pytest.raises(nf.ClosedError):
-            array[...] = values
-            _ = None  # a plain view's is raised before the next line
+            store_and_go_on(array, values)
         array[...] = NEW
         assert read(old_file) == NEW.tobytes()
 
@@ -1127,8 +1083,7 @@ def test_a_closed_array_refuses_large_stores(old_file, act):
     array.close()
     for closed in (array, view):
         with pytest.raises(nf.ClosedError):
-            act(closed)
-            _ = None  # through a.flat, it is raised before the next line
+            act_and_go_on(act, closed)
     assert read(old_file) == OLD
 
 
@@ -1184,12 +1139,10 @@ def test_nothing_is_kept_of_what_was_stored(old_file):
             array[...] = row
             array[...] = wide
             array[1:] = wrong
-            array.fill(row)
+            array.fill(row[0])
             np.copyto(array, block)
             with contextlib.suppress(ValueError):
                 array[...] = wrong
-
-        import sys
 
         every_way()
         before = [sys.getrefcount(thing) for thing in held]
@@ -1200,7 +1153,7 @@ def test_nothing_is_kept_of_what_was_stored(old_file):
 
 def test_a_fill_is_as_strict_as_numpys(tmp_path):
     for dtype in ("<i4", ">f8", "u1,<f4", "S3", "M8[s]", "?", "<c8"):
-        twins = Twins(tmp_path, bytes_for(dtype, 5 * MIB // 4 // 60 * 60, 3))
+        twins = Twins(tmp_path, bytes_for(dtype, 5 * MIB // 4 // 120 * 120, 3))
         constants = [0, -1, 300, 2**70, 1.5, np.nan, 1j, "1", "x", b"1", None, True, (1, 2), [1], [1, 2], np.ones(1)]
         for constant in [*constants, np.array(3), np.float32(2.5), np.datetime64(3, "D"), np.zeros((), "u1,<f4"), []]:
             assert_same_store(twins, {"dtype": dtype}, lambda a, constant=constant: a.fill(constant))
