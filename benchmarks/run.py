@@ -25,15 +25,21 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
+import bounded
+import cold_rows
 import digests
 import drop_in
 import formats
 import growth
 import guard
+import libraries
 import machine
 import opening
 import report
 import scan
+import warm_rows
+import windows
+import writing
 from case import Note
 
 if TYPE_CHECKING:
@@ -41,7 +47,21 @@ if TYPE_CHECKING:
 
     from case import Result
 
-FAMILIES = (drop_in, opening, scan, guard, formats, digests, growth)
+FAMILIES = (
+    drop_in,
+    opening,
+    scan,
+    guard,
+    formats,
+    digests,
+    growth,
+    cold_rows,
+    warm_rows,
+    writing,
+    windows,
+    bounded,
+    libraries,
+)
 
 
 def measure(family: ModuleType, folder: str, arguments: argparse.Namespace) -> tuple[list[Result], list[Note]]:
