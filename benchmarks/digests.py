@@ -1,22 +1,22 @@
 """The digests family: hashing a file of 1 GiB (256 MiB with ``--quick``), from the page cache and from the disk.
 
 People hash what `numpy.memmap` shows them; an expert reads the file in pieces instead, as `hashlib.file_digest` does,
-with one thread. Cold cases drop the file from the page cache before each run, and check by `mincore` that nothing is
-left there and by the process's own count that the whole file came from the disk. Time is wall time.
+with one thread. Time is wall time.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import importlib
-import mmap
 import os
 import threading
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from case import EXPERT, LIMIT, NUMPY, OURS, Case, faster, near_limit
+from case import EXPERT, LIMIT, NUMPY, OURS, Case, Tally, faster, near_limit
+from cold import Cold
+from random_file import random_file
 from timing import WALL
 
 from ndfile.integrity import hashing
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TITLE = "Digests: hashing a whole file"
 CONTENDERS = (OURS, NUMPY, EXPERT, LIMIT)
+TALLIES = ("read per byte",)
 LIMIT_IS = "The limit is reading the file into the same buffers by as many threads as ours, without hashing."
 
 ROUNDS = 9
@@ -36,8 +37,11 @@ ROUNDS = 9
 
 def cases(folder: str, quick: bool) -> Iterator[Case]:
     """Yield the family's cases."""
-    path = os.path.join(folder, "digests.dat")
-    _make(path, 2**28 if quick else 2**30)
+    with random_file(os.path.join(folder, "digests.dat"), 2**28 if quick else 2**30) as path:
+        yield from _checksums(path)
+
+
+def _checksums(path: str) -> Iterator[Case]:
     for name in ("xxh3", "blake3", "sha256"):
         if _function_of(name) is None:
             continue
@@ -49,17 +53,13 @@ def cases(folder: str, quick: bool) -> Iterator[Case]:
         yield Case(f"checksum, {name}, warm", _timed(contenders), aims=(near_limit(1.0),), rounds=ROUNDS)
         verifying = contenders | {OURS: lambda: _assert(verify(path))}
         yield Case(f"verify, {name}, warm", _timed(verifying), aims=(near_limit(1.0),), rounds=ROUNDS)
-        cold = {contender: _cold(path, act) for contender, act in contenders.items()}
-        yield Case(f"checksum, {name}, cold", cold, (near_limit(1.25),), (faster(1.0),), ROUNDS)
-    os.unlink(path)
-
-
-def _make(path: str, nbytes: int) -> None:
-    random = np.random.default_rng(0)
-    with open(path, "wb") as file:
-        file.writelines(random.bytes(1 << 24) for _ in range(nbytes >> 24))
-        file.flush()
-        os.fsync(file.fileno())  # dirty pages cannot be dropped
+        read = Tally(TALLIES[0])
+        cold = {
+            contender: Cold((path,), lambda act: act(), repeat(act), os.path.getsize(path), read.noter(contender))
+            for contender, act in contenders.items()
+        }
+        bars, aims = (near_limit(1.25),), (faster(1.0),)
+        yield Case(f"checksum, {name}, cold", cold, bars, aims, ROUNDS, (read,), is_once=True)
 
 
 def _function_of(name: str) -> Callable[..., Any] | None:
@@ -122,41 +122,3 @@ def _timed(contenders: dict[str, Callable[[], object]]) -> dict[str, Runner]:
         return run
 
     return {contender: runner(act) for contender, act in contenders.items()}
-
-
-def _cold(path: str, act: Callable[[], object]) -> Runner:
-    """Time an act on a file that is not in the page cache, and prove that it was not."""
-
-    def run(count: int) -> float:
-        taken_s = 0.0
-        for _ in range(count):
-            _drop(path)
-            before = _read_nbytes()
-            start_s = WALL()
-            act()
-            taken_s += WALL() - start_s
-            if (got := _read_nbytes() - before) < os.path.getsize(path):
-                raise RuntimeError(f"only {got} bytes came from the disk")
-        return taken_s
-
-    return run
-
-
-def _drop(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)
-    array = np.memmap(path, "u1", "r")
-    resident = np.zeros(-(-array.nbytes // mmap.PAGESIZE), "u1")
-    address, found = ctypes.c_void_p(array.ctypes.data), ctypes.c_void_p(resident.ctypes.data)
-    if ctypes.CDLL(None, use_errno=True).mincore(address, ctypes.c_size_t(array.nbytes), found):
-        raise OSError(ctypes.get_errno(), "mincore")
-    if left := int((resident & 1).sum()):
-        raise RuntimeError(f"{left} pages are still in the page cache")
-
-
-def _read_nbytes() -> int:
-    with open("/proc/self/io") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes:"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from case import EXPERT, LIMIT, NEVER_SLOWER, NUMPY, OURS, Case, faster
+from cold import settle
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from timing import WALL, statement
@@ -131,8 +132,7 @@ def _settled(run: Runner, nbytes: int) -> Runner:
     def run_each(count: int) -> float:
         taken = 0.0
         for _ in range(count):
-            os.sync()
-            np.ones(2 * nbytes, np.uint8)
+            settle(2 * nbytes)
             taken += run(1)
         return taken
 

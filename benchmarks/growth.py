@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-from case import EXPERT, LIMIT, NUMPY, OURS, Bar, Case, Outcome, near_limit
+from case import EXPERT, LIMIT, NUMPY, OURS, Bar, Case, Outcome, near_limit, of_limits_speed
+from cold import settle
 from npy_append_array import NpyAppendArray
 from timing import WALL, Runner, statement
 
@@ -85,11 +86,6 @@ def times_the_faster(times: float) -> Bar:
         return min(seconds[NUMPY].median, seconds[EXPERT].median) >= times * seconds[OURS].median
 
     return Bar(f">= {times:g}x the faster", is_met)
-
-
-def of_limits_speed(part: float) -> Bar:
-    """Ask for at least this part of the limit's speed."""
-    return Bar(f">= {part:g}x limit's speed", near_limit(1 / part).is_met)
 
 
 def below(seconds: float) -> Bar:
@@ -182,8 +178,7 @@ def _anew(run: Runner, path: str, nbytes: int) -> Runner:
         for _ in range(count):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-            os.sync()
-            np.ones(2 * nbytes, np.uint8)
+            settle(2 * nbytes)
             taken += run(1)
         os.unlink(path)
         return taken

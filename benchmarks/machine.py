@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 
+import device
 import numpy as np
 
 import ndfile as nf
@@ -19,12 +20,18 @@ def facts(folder: str) -> dict[str, str]:
         "memory": _memory(),
         "kernel": f"{platform.system()} {platform.release()}",
         "file system": _file_system(folder),
+        "readahead of its device": _readahead(folder),
         "load when started": f"{os.getloadavg()[0]:.1f}",
         "Python": platform.python_version(),
         "NumPy": np.__version__,
         "ndfile": nf.__version__,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def _readahead(folder: str) -> str:
+    kib = device.readahead_kib(folder)
+    return "unknown" if kib is None else f"{kib} KiB"
 
 
 def _field(path: str, name: str) -> str | None:

@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from case import AGAIN, NOISY, Result
+from case import LIMIT, NOISY, NUMPY, OURS, Note, Result
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 LEGEND = (
     "Times are medians of one run; `faster` is numpy.memmap's time over ndfile's in the same round, median and "
-    f"quartiles; `of limit` is ndfile's time over the limit's. `~` marks ratios that spread by more than {NOISY:.0%}."
+    "quartiles; `over` another one is its time over ndfile's; `of limit` is ndfile's time over the limit's. `~` marks "
+    f"ratios that spread by more than {NOISY:.0%}. Columns named `each` have the largest number of any run of each "
+    "contender, in the order of the table."
 )
-COMPARED = ["faster", "quartiles", "of limit", "bar"]
 
 # Cells on the terminal are at least so wide.
 CASE_WIDTH, WIDTH = 28, 12
@@ -42,21 +43,46 @@ def _verdicts(result: Result) -> str:
 def header(family: ModuleType) -> list[str]:
     """Return the names of a family's columns."""
     headings = getattr(family, "HEADINGS", {})
-    return ["case", *(headings.get(name, name) for name in family.CONTENDERS), *COMPARED]
+    return [
+        "case",
+        *(headings.get(name, name) for name in family.CONTENDERS),
+        "faster",
+        "quartiles",
+        *(f"over {headings.get(name, name)}" for name in _others(family)),
+        "of limit",
+        *(f"{name}, each" for name in _tallies(family)),
+        "bar",
+    ]
 
 
 def row(family: ModuleType, result: Result) -> list[str]:
     """Return the cells of a result, in the order of `header`."""
-    seconds, faster, limit = result.outcome.seconds, result.outcome.times_faster, result.outcome.times_limit
-    times = [duration(seconds[name].median) if name in seconds else "" for name in family.CONTENDERS]
+    outcome = result.outcome
+    seconds, faster, limit = outcome.seconds, outcome.times_faster, outcome.times_limit
     return [
         result.case.name,
-        *times,
-        f"{faster.median:.2f}x{'~' if result.outcome.is_noisy else ''}",
+        *(duration(seconds[name].median) if name in seconds else "" for name in family.CONTENDERS),
+        f"{faster.median:.2f}x{'~' if outcome.is_noisy else ''}",
         f"{faster.low:.2f} to {faster.high:.2f}",
+        *(f"{outcome.over[name].median:.2f}x" if name in outcome.over else "" for name in _others(family)),
         f"{limit.median:.2f}x" if limit else "",
+        *(_noted(family, outcome.tallies.get(name, {})) for name in _tallies(family)),
         _verdicts(result),
     ]
+
+
+def _others(family: ModuleType) -> list[str]:
+    """The contenders that ours is compared with besides numpy.memmap and the limit."""
+    return [name for name in family.CONTENDERS if name not in (OURS, NUMPY, LIMIT)]
+
+
+def _tallies(family: ModuleType) -> tuple[str, ...]:
+    return getattr(family, "TALLIES", ())
+
+
+def _noted(family: ModuleType, largest: dict[str, float]) -> str:
+    """The largest that was noted for each contender, in the order of the table."""
+    return " / ".join(f"{largest[name]:.3g}" if name in largest else "-" for name in family.CONTENDERS if largest)
 
 
 def line(cells: list[str]) -> str:
@@ -66,14 +92,17 @@ def line(cells: list[str]) -> str:
 
 def summary(results: list[Result]) -> str:
     """Say how many cases reach their bars, and which do not."""
-    missed = [result.case.name for result in results if not result.is_reached]
+    missed = [result for result in results if not result.is_reached]
     text = f"{len(results) - len(missed)} of {len(results)} cases reach their bars"
-    if not missed:
-        return f"{text}."
-    return f"{text}; below them, also when measured again with {AGAIN} times the rounds: {', '.join(missed)}."
+    for is_again, how in ((True, "below them, also when measured again for longer"), (False, "below them")):
+        if names := [result.case.name for result in missed if (result.case.again > 1) == is_again]:
+            text += f"; {how}: {', '.join(names)}"
+    return f"{text}."
 
 
-def save(folder: str, family: ModuleType, results: list[Result], machine: dict[str, str], command: str) -> None:
+def save(
+    folder: str, family: ModuleType, results: list[Result], notes: list[Note], machine: dict[str, str], command: str
+) -> None:
     """Write ``<family>.json`` and ``<family>.md`` into the folder."""
     os.makedirs(folder, exist_ok=True)
     base = os.path.join(folder, family.__name__)
@@ -81,16 +110,19 @@ def save(folder: str, family: ModuleType, results: list[Result], machine: dict[s
         "family": family.__name__,
         "command": command,
         "machine": machine,
+        "notes": [note.text for note in notes],
         "cases": [result.facts() for result in results],
     }
     with open(f"{base}.json", "w") as file:
         json.dump(facts, file, indent=1)
         file.write("\n")
     with open(f"{base}.md", "w") as file:
-        file.write(_markdown(family, results, machine, command))
+        file.write(_markdown(family, results, notes, machine, command))
 
 
-def _markdown(family: ModuleType, results: list[Result], machine: dict[str, str], command: str) -> str:
+def _markdown(
+    family: ModuleType, results: list[Result], notes: list[Note], machine: dict[str, str], command: str
+) -> str:
     head = header(family)
     rows = [row(family, result) for result in results]
     table = [head, ["---"] * len(head), *([f"`{name}`", *cells] for name, *cells in rows)]
@@ -100,6 +132,7 @@ def _markdown(family: ModuleType, results: list[Result], machine: dict[str, str]
         f"{summary(results)} Measured by `{command}`.",
         "",
         *(f"- {name}: {value}" for name, value in machine.items()),
+        *(f"- {note.text}" for note in notes),
         "",
         f"{LEGEND} {family.LIMIT_IS}",
         "",

@@ -6,6 +6,9 @@ and the median and the quartiles of these ratios are what counts. The garbage co
 
 The clock is the CPU time of the calling thread, user and system: other processes' turns on the same core do not
 count, nor do the idle threads of a BLAS, which spin. Work that waits for a disk or for other threads takes `WALL`.
+
+This is not done by pyperf or timeit alone: they measure one contender after the other, in processes of its own, and
+have no place for what comes before each single run of a cold case.
 """
 
 from __future__ import annotations
@@ -63,9 +66,12 @@ def repeats_for(run: Runner, seconds: float = ROUND_S) -> int:
     return count
 
 
-def interleave(runners: dict[str, Runner], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of one run of each, round by round."""
-    counts = {name: repeats_for(run) for name, run in runners.items()}
+def interleave(runners: dict[str, Runner], rounds: int, *, is_once: bool = False) -> dict[str, list[float]]:
+    """Return the seconds of one run of each, round by round.
+
+    With `is_once` there is a single run of each in a round and none to warm up.
+    """
+    counts = {name: 1 if is_once else repeats_for(run) for name, run in runners.items()}
     samples: dict[str, list[float]] = {name: [] for name in runners}
     order = list(runners)
     shuffle = random.Random(0).shuffle
