@@ -49,15 +49,7 @@ copy(char *mapped, char *memory, size_t nbytes, bool is_store)
 
 /* A row that comes from anywhere in memory is waited for at its first bytes: so those are fetched some rows ahead. For
  * shorter rows that costs more than it gives. */
-enum { FETCH_FROM_NBYTES = 512, FETCHED_NBYTES = 256, ROWS_AHEAD = 4, LINE_NBYTES = 64 };
-
-INLINE void
-fetch(const char *mapped)
-{
-    for (size_t at = 0; at < FETCHED_NBYTES; at += LINE_NBYTES) {
-        __builtin_prefetch(mapped + at);
-    }
-}
+enum { ROWS_AHEAD = 16 };
 
 INLINE void
 copy_pieces(const lane *part, size_t from, size_t to, size_t nbytes, bool is_store)
@@ -69,9 +61,9 @@ copy_pieces(const lane *part, size_t from, size_t to, size_t nbytes, bool is_sto
     char *memory = part->rows->memory + part->memory + (ptrdiff_t)from * memory_stride;
     for (size_t i = from; i < to; i++, memory += memory_stride) {
         ptrdiff_t row = row_at(&rows, i);
-        if (nbytes >= FETCH_FROM_NBYTES && i + ROWS_AHEAD < to) {
+        if (i + ROWS_AHEAD < to) {
             ptrdiff_t later = row_at(&rows, i + ROWS_AHEAD);
-            fetch(mapped + (later < 0 ? 0 : later) * mapped_stride);
+            __builtin_prefetch(mapped + (later < 0 ? 0 : later) * mapped_stride);
         }
         /* SAFE: row_at has compared the number with the rows that there are. */
         if (row >= 0) {

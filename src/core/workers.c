@@ -31,6 +31,10 @@ run(void *argument)
 void
 nd_share(void (*work)(void *context, int part), void *context, int parts)
 {
+    if (parts <= 1) {
+        work(context, 0);
+        return;
+    }
     worker workers[MOST_PARTS];
     parts = parts < MOST_PARTS ? parts : MOST_PARTS;
     /* Signals are for the threads that there were before. */
