@@ -1,4 +1,5 @@
-/* Which private pages differ from the file: the kernel's page map knows the ones that were copied for a write. */
+/* Which private pages differ from the file, and how many are resident: the kernel's page map knows the ones that were copied
+ * for a write, and all that are there. */
 #ifndef NDFILE_CHANGED_PAGES_H
 #define NDFILE_CHANGED_PAGES_H
 
@@ -18,5 +19,9 @@ int nd_find_changed(int page_map, char *from, char *to, nd_changed *changed);
 
 /* Bytes of the changed pages alone. */
 int nd_count_changed(int page_map, char *from, char *to, size_t *nbytes);
+
+/* Bytes of the resident pages from `*from` on, until there are `most` of them: `*from` is then where that was, or `to`.
+ * ENOTTY before Linux 6.7: reading the page map would take longer than it took to fill it. */
+int nd_count_resident(int page_map, char **from, char *to, size_t most, size_t *nbytes);
 
 #endif
