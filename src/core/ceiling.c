@@ -19,15 +19,16 @@
 #define MADV_DONTNEED_LOCKED 24 /* Linux 5.18; older kernels answer EINVAL */
 #endif
 
-/* How fast one processor makes pages resident that are in the page cache: a fault maps as much as a large folio, 2 MiB,
- * and takes some twenty microseconds for it. A sum over all bytes comes to a tenth of this, a column to all of it. */
-static const size_t NBYTES_PER_S = (size_t)64 << 30;
-enum { MOST_PROCESSORS = 4 };
+/* How fast pages become resident that are in the page cache, at most. Where all bytes are read, memory is the limit. Where
+ * one here and there is, a processor needs some twenty microseconds for a fault that maps a large folio, 2 MiB. That is
+ * looked out for only while something happens: it would take many looks, which cost where nothing does. */
+static const double NBYTES_PER_S = 32e9, NBYTES_PER_S_AND_PROCESSOR = 64e9;
+enum { MOST_PROCESSORS = 4, STILL_NS = 100 * 1000 * 1000 };
 
 /* Between two looks. The longest is for ceilings of many GiB, which are never near. */
 enum { SHORTEST_NS = 200 * 1000, LONGEST_NS = 20 * 1000 * 1000 };
 
-/* As much is let go in one call. Others who want to map or unmap wait for that long. */
+/* About as much is let go in one call. Others who want to map or unmap wait for that long. */
 static const size_t PIECE = (size_t)32 << 20;
 
 /* Part of the time that may go into counting what is not expected to be too much. */
@@ -45,6 +46,7 @@ static bool is_running, is_over;
 static bool knows_forks;
 static int statm = -1, page_map = -1; /* of this process: a fork opens its own */
 static size_t shared_nbytes;          /* all resident pages of files, at the last look */
+static int64_t changed_ns;            /* when these were others than before */
 
 /* ---- What the kernel says ---- */
 
@@ -98,12 +100,6 @@ open_files(void)
 
 /* ---- Letting go ---- */
 
-static char *
-end_of(const nd_mapping *mapping)
-{
-    return mapping->range + mapping->range_size;
-}
-
 /* The pages of an atomic block are nowhere else. One that begins waits for `held` before its pages become private. */
 static bool
 has_block(const nd_mapping *mapping)
@@ -124,34 +120,29 @@ let_go(char *from, char *to)
     }
 }
 
-/* Let go of all pages. In pieces of what is resident, whatever their addresses: a large array may have a few here and
- * there. The mapping's estimate is then what others have made resident meanwhile. */
+/* Let go of all pages, in pieces of the range that have PIECE resident each if they lie evenly. What the mapping has more
+ * than was let go is what has grown meanwhile, and may be any mapping's. */
 static void
 let_go_of_all(nd_mapping *mapping)
 {
-    char *from = mapping->range, *end = end_of(mapping);
-    size_t sum = 0, nbytes = 0;
+    nd_ceiling *ceiling = &mapping->ceiling;
+    char *from = mapping->range, *end = from + mapping->range_size;
+    size_t pieces = ceiling->resident / PIECE + 1;
+    size_t piece = (mapping->range_size / pieces / nd_page_size() + 1) * nd_page_size();
     /* A page that is a huge one is resident at a single touch, and no thread looks often enough for that. Said again each
      * time, because what is mapped anew forgets it. */
     madvise(from, mapping->range_size, MADV_NOHUGEPAGE);
-    while (from < end) {
-        char *to = from;
-        if (nd_count_resident(page_map, &to, end, PIECE, &nbytes) != 0) {
-            to = end;
-            nbytes = 0;
-        }
-        let_go(from, to);
-        sum += nbytes;
-        from = to;
+    for (; from < end; from += piece < (size_t)(end - from) ? piece : (size_t)(end - from)) {
+        let_go(from, piece < (size_t)(end - from) ? from + piece : end);
     }
-    mapping->ceiling.is_trusted = sum >= mapping->ceiling.resident / 2;
     size_t before = shared_nbytes;
     shared_nbytes = ask_shared();
-    size_t grown = shared_nbytes + sum > before ? shared_nbytes + sum - before : 0;
+    size_t grown = ceiling->resident + shared_nbytes > before ? ceiling->resident + shared_nbytes - before : 0;
     for (nd_mapping *each = limited; each != NULL; each = each->ceiling.next) {
         each->ceiling.resident += grown;
     }
-    mapping->ceiling.resident = grown;
+    ceiling->resident = grown;
+    ceiling->is_trusted = grown <= ceiling->nbytes;
 }
 
 /* Replace the estimate by a count, where the kernel can count. */
@@ -159,9 +150,8 @@ static void
 count(nd_mapping *mapping)
 {
     int64_t started_ns = now_ns();
-    char *from = mapping->range;
     size_t nbytes;
-    if (nd_count_resident(page_map, &from, end_of(mapping), SIZE_MAX, &nbytes) == 0) {
+    if (nd_count_resident(page_map, mapping->range, mapping->range + mapping->range_size, &nbytes) == 0) {
         mapping->ceiling.resident = nbytes;
     }
     int64_t ended_ns = now_ns();
@@ -179,13 +169,16 @@ look(void)
     shared_nbytes = ask_shared();
     size_t grown = shared_nbytes > before ? shared_nbytes - before : 0;
     for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
-        mapping->ceiling.resident += grown;
+        size_t resident = mapping->ceiling.resident + grown;
+        mapping->ceiling.resident = resident < shared_nbytes ? resident : shared_nbytes;
     }
+    int64_t at_ns = now_ns();
     bool has_changed = shared_nbytes != before;
+    changed_ns = has_changed ? at_ns : changed_ns;
     for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
         nd_ceiling *ceiling = &mapping->ceiling;
         bool is_over_it = ceiling->resident > ceiling->nbytes;
-        bool may_be = has_changed && shared_nbytes > ceiling->nbytes && now_ns() > ceiling->count_again_ns;
+        bool may_be = has_changed && shared_nbytes > ceiling->nbytes && at_ns > ceiling->count_again_ns;
         if ((!is_over_it && !may_be) || has_block(mapping)) {
             continue;
         }
@@ -198,28 +191,38 @@ look(void)
     }
 }
 
+/* Bytes that may become resident in a second from now on. */
+static double
+greatest_speed(void)
+{
+    if (now_ns() - changed_ns > STILL_NS) {
+        return NBYTES_PER_S;
+    }
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    processors = processors < 1 ? 1 : processors > MOST_PROCESSORS ? MOST_PROCESSORS : processors;
+    return NBYTES_PER_S_AND_PROCESSOR * (double)processors;
+}
+
 static int64_t
 time_until_next_look(void)
 {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    processors = processors < 1 ? 1 : processors > MOST_PROCESSORS ? MOST_PROCESSORS : processors;
+    double speed = greatest_speed();
     int64_t next = LONGEST_NS;
     for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
         if (has_block(mapping)) {
             continue; /* its end leaves nothing resident */
         }
-        /* Half of the slack is for the time that it takes to wake up. */
-        size_t most = mapping->ceiling.nbytes + ND_CEILING_SLACK / 2, resident = mapping->ceiling.resident;
-        double left = most > resident ? (double)(most - resident) : 0;
-        double wait = left / ((double)NBYTES_PER_S * (double)processors) * 1e9;
+        size_t most = mapping->ceiling.nbytes + ND_CEILING_SLACK, resident = mapping->ceiling.resident;
+        double wait = most > resident ? (double)(most - resident) / speed * 1e9 : 0;
         next = wait < (double)next ? (int64_t)wait : next;
     }
     return next < SHORTEST_NS ? SHORTEST_NS : next;
 }
 
-/* Where the processors are busy, the kernel lets a thread that asks for short turns have them soon (Linux 6.12). */
+/* Where the processors are busy, the kernel lets a thread that asks for short turns have them soon (Linux 6.12), and one
+ * that comes first have them at once, where the process has the right to say so. */
 static void
-ask_for_short_turns(void)
+ask_for_turns(void)
 {
     struct {
         uint32_t size, policy;
@@ -229,9 +232,15 @@ ask_for_short_turns(void)
         uint64_t runtime, deadline, period;
         uint32_t util_min, util_max;
     } turns = {.size = 0};
-    enum { TURN_NS = 100 * 1000 };
-    if (syscall(SYS_sched_getattr, 0, &turns, sizeof turns, 0) == 0 && turns.policy == 0) {
-        turns.runtime = TURN_NS;
+    enum { TURN_NS = 100 * 1000, FIRST = -20 };
+    if (syscall(SYS_sched_getattr, 0, &turns, sizeof turns, 0) < 0 || turns.policy != 0) {
+        return; /* what the process runs as was somebody's choice */
+    }
+    turns.runtime = TURN_NS;
+    int32_t nice = turns.nice;
+    turns.nice = FIRST;
+    if (syscall(SYS_sched_setattr, 0, &turns, 0) < 0) {
+        turns.nice = nice;
         syscall(SYS_sched_setattr, 0, &turns, 0); /* else it waits its turn */
     }
 }
@@ -240,7 +249,7 @@ static void *
 watch(void *ignored)
 {
     (void)ignored;
-    ask_for_short_turns();
+    ask_for_turns();
     pthread_mutex_lock(&held);
     while (!is_over) {
         look();

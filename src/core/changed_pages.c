@@ -76,12 +76,12 @@ scan(int page_map, char *from, char *to, visitor visit, void *context)
 }
 
 int
-nd_count_resident(int page_map, char **from, char *to, size_t most, size_t *nbytes)
+nd_count_resident(int page_map, const char *from, const char *to, size_t *nbytes)
 {
     struct region regions[REGIONS];
     struct scan request = {
         .size = sizeof request,
-        .start = (uint64_t)(uintptr_t)*from,
+        .start = (uint64_t)(uintptr_t)from,
         .end = (uint64_t)(uintptr_t)to,
         .vec = (uint64_t)(uintptr_t)regions,
         .vec_len = REGIONS,
@@ -89,8 +89,7 @@ nd_count_resident(int page_map, char **from, char *to, size_t most, size_t *nbyt
         .return_mask = IS_PRESENT,
     };
     *nbytes = 0;
-    while (request.start < request.end && *nbytes < most) {
-        request.max_pages = (most - *nbytes) / nd_page_size();
+    while (request.start < request.end) {
         long count = ask(page_map, &request);
         if (count < 0) {
             return errno;
@@ -99,7 +98,6 @@ nd_count_resident(int page_map, char **from, char *to, size_t most, size_t *nbyt
             *nbytes += (size_t)(regions[i].end - regions[i].start);
         }
     }
-    *from = (char *)(uintptr_t)request.start;
     return 0;
 }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ndfile import formats
 from ndfile.archive import Archive
 from ndfile.array import array_over
+from ndfile.ceiling import checked as checked_ceiling
 from ndfile.errors import FormatError, LayoutError, MemberError
 from ndfile.files.file import LARGE_ROOM_NBYTES, MODES, TRIES, File, refused_mode
 
@@ -33,6 +34,7 @@ def open(
     key: str | None = None,
     *,
     format: str | None = None,
+    max_rss: int | str | None = None,
     **hints: Any,
 ) -> Any:
     """Open a file of arrays: map the one it holds, or give an `Archive` of several.
@@ -51,6 +53,9 @@ def open(
         Open this member alone.
     format : str, optional
         Take the file for one of this format, whatever it looks like.
+    max_rss : int or str, optional
+        A ceiling on the resident memory of what is opened, in bytes, as ``"512 MiB"`` or ``"auto"``; for an archive,
+        of all its members together. See `memmap.max_rss`.
     **hints
         For raw bytes, as for `ndfile.memmap`: dtype, and shape, order, offset. For `.npy`: max_header_size, as
         `numpy.load` has it.
@@ -106,6 +111,7 @@ def open(
         if short == "w+":
             raise LayoutError("mode 'w+' makes a new file", "Use ndfile.create, or ndfile.memmap for raw bytes.")
         refused_mode(mode)
+    ceiling = None if max_rss is None else checked_ceiling(max_rss, short)
     file, source, found, contents = look(path, short, format, hints)
     try:
         if contents.is_archive and key is None:
@@ -114,6 +120,8 @@ def open(
                     _refuse_writing(source, member)
             whole = file.map_inside(0, file.size, 0)
             whole.format = found
+            if ceiling is not None:
+                whole.set_max_rss(ceiling)
             return Archive(whole, source, contents, found.name)
         member = chosen(contents, file.name, key)
         layout = member.layout(source)
@@ -121,6 +129,8 @@ def open(
             _refuse_writing(source, member)
         mapping = file.map_inside(layout.offset, layout.nbytes, LARGE_ROOM_NBYTES if found.grows else 0)
         mapping.format = None if "dtype" in hints else found
+        if ceiling is not None:
+            mapping.set_max_rss(ceiling)
     finally:
         file.abandon()
     return array_over(mapping, layout)
