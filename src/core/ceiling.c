@@ -4,6 +4,7 @@
 
 #include "changed_pages.h"
 #include "guard.h"
+#include "small_faults.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,11 +20,16 @@
 #define MADV_DONTNEED_LOCKED 24 /* Linux 5.18; older kernels answer EINVAL */
 #endif
 
-/* How fast pages become resident that are in the page cache, at most. Where all bytes are read, memory is the limit. Where
- * one here and there is, a processor needs some twenty microseconds for a fault that maps a large folio, 2 MiB. That is
- * looked out for only while something happens: it would take many looks, which cost where nothing does. */
+/* How fast pages become resident that are in the page cache, at most. Where all bytes are read, memory is the limit, and
+ * where faults are small, they are. Otherwise a processor needs some twenty microseconds for a fault that maps a large
+ * folio, 2 MiB, of which one byte is wanted. */
 static const double NBYTES_PER_S = 32e9, NBYTES_PER_S_AND_PROCESSOR = 64e9;
-enum { MOST_PROCESSORS = 4, STILL_NS = 100 * 1000 * 1000 };
+enum { MOST_PROCESSORS = 4 };
+
+/* Small faults bound the speed, and large ones are several times faster where all is read. So they are small in the
+ * beginning, large where what is resident lies in long runs, and small again where more comes than can be read, or after
+ * a time in which nothing happened. */
+enum { DENSE_AT = 16 << 20, DENSE_RUN = 256 << 10, STILL_NS = 100 * 1000 * 1000 };
 
 /* Between two looks. The longest is for ceilings of many GiB, which are never near. */
 enum { SHORTEST_NS = 200 * 1000, LONGEST_NS = 20 * 1000 * 1000 };
@@ -44,9 +50,9 @@ static nd_mapping *limited; /* the mappings with a ceiling */
 static pthread_t thread;
 static bool is_running, is_over;
 static bool knows_forks;
-static int statm = -1, page_map = -1; /* of this process: a fork opens its own */
-static size_t shared_nbytes;          /* all resident pages of files, at the last look */
-static int64_t changed_ns;            /* when these were others than before */
+static int statm = -1, page_map = -1, faults = -1; /* of this process: a fork opens its own */
+static size_t shared_nbytes;                       /* all resident pages of files, at the last look */
+static int64_t looked_ns, changed_ns;              /* when that was, and when it was another number than before */
 
 /* ---- What the kernel says ---- */
 
@@ -83,10 +89,13 @@ close_files(void)
     if (page_map >= 0) {
         close(page_map);
     }
-    statm = page_map = -1;
+    if (faults >= 0) {
+        close(faults);
+    }
+    statm = page_map = faults = -1;
 }
 
-/* Without a page map it goes by the estimate. */
+/* Without a page map it goes by the estimate, and without small faults it looks more often. */
 static int
 open_files(void)
 {
@@ -95,7 +104,20 @@ open_files(void)
         return errno;
     }
     page_map = nd_open_page_map();
+    faults = nd_open_faults();
     return 0;
+}
+
+/* Pages that are mapped anew, after an atomic block for example, have forgotten both. */
+static void
+set_faults(nd_mapping *mapping, bool are_small)
+{
+    nd_ceiling *ceiling = &mapping->ceiling;
+    /* A page that is a huge one is resident at a single touch, however small faults are. */
+    madvise(mapping->range, mapping->range_size, MADV_NOHUGEPAGE);
+    bool is_set = nd_set_small_faults(faults, mapping->range, mapping->range_size, are_small);
+    ceiling->has_small_faults = is_set && are_small;
+    ceiling->dense_at = ceiling->resident + DENSE_AT;
 }
 
 /* ---- Letting go ---- */
@@ -129,9 +151,6 @@ let_go_of_all(nd_mapping *mapping)
     char *from = mapping->range, *end = from + mapping->range_size;
     size_t pieces = ceiling->resident / PIECE + 1;
     size_t piece = (mapping->range_size / pieces / nd_page_size() + 1) * nd_page_size();
-    /* A page that is a huge one is resident at a single touch, and no thread looks often enough for that. Said again each
-     * time, because what is mapped anew forgets it. */
-    madvise(from, mapping->range_size, MADV_NOHUGEPAGE);
     for (; from < end; from += piece < (size_t)(end - from) ? piece : (size_t)(end - from)) {
         let_go(from, piece < (size_t)(end - from) ? from + piece : end);
     }
@@ -143,59 +162,93 @@ let_go_of_all(nd_mapping *mapping)
     }
     ceiling->resident = grown;
     ceiling->is_trusted = grown <= ceiling->nbytes;
+    if (faults >= 0) {
+        set_faults(mapping, ceiling->has_small_faults);
+    }
 }
 
-/* Replace the estimate by a count, where the kernel can count. */
-static void
+/* Replace the estimate by a count, where the kernel can count. Gives the bytes of a run of pages. */
+static size_t
 count(nd_mapping *mapping)
 {
     int64_t started_ns = now_ns();
-    size_t nbytes;
-    if (nd_count_resident(page_map, mapping->range, mapping->range + mapping->range_size, &nbytes) == 0) {
-        mapping->ceiling.resident = nbytes;
+    size_t nbytes, runs;
+    if (nd_count_resident(page_map, mapping->range, mapping->range + mapping->range_size, &nbytes, &runs) != 0) {
+        return 0;
     }
+    mapping->ceiling.resident = nbytes;
     int64_t ended_ns = now_ns();
     mapping->ceiling.count_again_ns = ended_ns + (ended_ns - started_ns) * COUNTING_PART;
+    return nbytes / (runs > 0 ? runs : 1);
 }
 
 /* ---- The thread ---- */
 
-/* What has grown may be any mapping's, and is taken for every one's. What has gone, another array that was closed for
- * example, may have hidden growth: then a count tells, now and then. */
 static void
-look(void)
+choose_faults(nd_mapping *mapping, bool is_sparse)
 {
-    size_t before = shared_nbytes;
-    shared_nbytes = ask_shared();
-    size_t grown = shared_nbytes > before ? shared_nbytes - before : 0;
-    for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
-        size_t resident = mapping->ceiling.resident + grown;
-        mapping->ceiling.resident = resident < shared_nbytes ? resident : shared_nbytes;
+    nd_ceiling *ceiling = &mapping->ceiling;
+    if (!ceiling->has_small_faults && is_sparse) {
+        set_faults(mapping, true);
     }
-    int64_t at_ns = now_ns();
-    bool has_changed = shared_nbytes != before;
-    changed_ns = has_changed ? at_ns : changed_ns;
-    for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
-        nd_ceiling *ceiling = &mapping->ceiling;
-        bool is_over_it = ceiling->resident > ceiling->nbytes;
-        bool may_be = has_changed && shared_nbytes > ceiling->nbytes && at_ns > ceiling->count_again_ns;
-        if ((!is_over_it && !may_be) || has_block(mapping)) {
-            continue;
-        }
-        if (!is_over_it || !ceiling->is_trusted) {
-            count(mapping);
-        }
-        if (ceiling->resident > ceiling->nbytes) {
-            let_go_of_all(mapping);
+    else if (ceiling->has_small_faults && !is_sparse && ceiling->resident > ceiling->dense_at) {
+        size_t run = count(mapping);
+        ceiling->dense_at = 2 * ceiling->resident; /* a count takes as long as there are pages */
+        if (run >= DENSE_RUN) {
+            set_faults(mapping, false);
         }
     }
 }
 
-/* Bytes that may become resident in a second from now on. */
-static double
-greatest_speed(void)
+/* What has grown may be any mapping's, and is taken for every one's. What has gone, another array that was closed for
+ * example, may have hidden growth: then a count tells, now and then. */
+static void
+keep_below(nd_mapping *mapping, bool has_changed)
 {
-    if (now_ns() - changed_ns > STILL_NS) {
+    nd_ceiling *ceiling = &mapping->ceiling;
+    bool is_over_it = ceiling->resident > ceiling->nbytes;
+    bool may_be = has_changed && shared_nbytes > ceiling->nbytes && looked_ns > ceiling->count_again_ns;
+    if (may_be || (is_over_it && !ceiling->is_trusted)) {
+        count(mapping);
+    }
+    if (ceiling->resident > ceiling->nbytes) {
+        let_go_of_all(mapping);
+    }
+}
+
+static void
+look(void)
+{
+    size_t before = shared_nbytes;
+    int64_t before_ns = looked_ns;
+    shared_nbytes = ask_shared();
+    looked_ns = now_ns();
+    size_t grown = shared_nbytes > before ? shared_nbytes - before : 0;
+    bool has_changed = shared_nbytes != before;
+    changed_ns = has_changed ? looked_ns : changed_ns;
+    bool is_still = looked_ns - changed_ns > STILL_NS;
+    bool is_sparse = is_still || (double)grown > NBYTES_PER_S * 1e-9 * (double)(looked_ns - before_ns);
+    for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
+        size_t resident = mapping->ceiling.resident + grown;
+        mapping->ceiling.resident = resident < shared_nbytes ? resident : shared_nbytes;
+    }
+    for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
+        if (has_block(mapping)) {
+            continue;
+        }
+        if (faults >= 0) {
+            choose_faults(mapping, is_sparse);
+        }
+        keep_below(mapping, has_changed);
+    }
+}
+
+/* Bytes that may become resident in a second from now on. Without small faults the first look after a time in which
+ * nothing happened may be late: it would take many looks, which cost where nothing happens. */
+static double
+greatest_speed(const nd_mapping *mapping)
+{
+    if (mapping->ceiling.has_small_faults || looked_ns - changed_ns > STILL_NS) {
         return NBYTES_PER_S;
     }
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -206,14 +259,13 @@ greatest_speed(void)
 static int64_t
 time_until_next_look(void)
 {
-    double speed = greatest_speed();
     int64_t next = LONGEST_NS;
     for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
         if (has_block(mapping)) {
             continue; /* its end leaves nothing resident */
         }
         size_t most = mapping->ceiling.nbytes + ND_CEILING_SLACK, resident = mapping->ceiling.resident;
-        double wait = most > resident ? (double)(most - resident) / speed * 1e9 : 0;
+        double wait = most > resident ? (double)(most - resident) / greatest_speed(mapping) * 1e9 : 0;
         next = wait < (double)next ? (int64_t)wait : next;
     }
     return next < SHORTEST_NS ? SHORTEST_NS : next;
@@ -325,6 +377,10 @@ in_fork(void)
     if (is_running) {
         is_running = false;
         close_files();
+        for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
+            mapping->ceiling.has_small_faults = false;
+        }
+        changed_ns = 0;
         start(); /* there is nobody to be told of a failure */
     }
 }
@@ -354,6 +410,8 @@ put(nd_mapping *mapping, size_t nbytes)
     mapping->ceiling.nbytes = nbytes;
     mapping->ceiling.resident = SIZE_MAX / 2; /* not known: it is counted first */
     mapping->ceiling.is_trusted = false;
+    mapping->ceiling.has_small_faults = false; /* the thread sees to that */
+    changed_ns = now_ns() - 2 * STILL_NS;
     if (is_running) {
         pthread_cond_signal(&wake);
     }
@@ -369,6 +427,9 @@ take(nd_mapping *mapping)
             *each = mapping->ceiling.next;
             break;
         }
+    }
+    if (mapping->ceiling.has_small_faults) {
+        set_faults(mapping, false);
     }
     mapping->ceiling.nbytes = 0;
     pthread_mutex_unlock(&held);

@@ -76,7 +76,7 @@ scan(int page_map, char *from, char *to, visitor visit, void *context)
 }
 
 int
-nd_count_resident(int page_map, const char *from, const char *to, size_t *nbytes)
+nd_count_resident(int page_map, const char *from, const char *to, size_t *nbytes, size_t *runs)
 {
     struct region regions[REGIONS];
     struct scan request = {
@@ -88,12 +88,13 @@ nd_count_resident(int page_map, const char *from, const char *to, size_t *nbytes
         .category_mask = IS_PRESENT,
         .return_mask = IS_PRESENT,
     };
-    *nbytes = 0;
+    *nbytes = *runs = 0;
     while (request.start < request.end) {
         long count = ask(page_map, &request);
         if (count < 0) {
             return errno;
         }
+        *runs += (size_t)count;
         for (long i = 0; i < count; i++) {
             *nbytes += (size_t)(regions[i].end - regions[i].start);
         }

@@ -20,7 +20,8 @@ int nd_find_changed(int page_map, char *from, char *to, nd_changed *changed);
 /* Bytes of the changed pages alone. */
 int nd_count_changed(int page_map, char *from, char *to, size_t *nbytes);
 
-/* Bytes of the resident pages of any map. ENOTTY before Linux 6.7: to read the page map would take longer than to fill it. */
-int nd_count_resident(int page_map, const char *from, const char *to, size_t *nbytes);
+/* Bytes of the resident pages of any map, and the runs that they lie in. ENOTTY before Linux 6.7: to read the page map
+ * would take longer than to fill it. */
+int nd_count_resident(int page_map, const char *from, const char *to, size_t *nbytes, size_t *runs);
 
 #endif

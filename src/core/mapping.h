@@ -61,6 +61,8 @@ typedef struct {
     _Atomic size_t nbytes;   /* 0: none */
     size_t resident;         /* bytes, estimated */
     bool is_trusted;         /* the estimate was right the last time */
+    bool has_small_faults;   /* a touch makes one page resident, not what is around it too */
+    size_t dense_at;         /* how much must be resident before it is asked how densely */
     int64_t count_again_ns;  /* when a count may tell again what the estimate cannot */
     nd_mapping *next;        /* with a ceiling */
 } nd_ceiling;
