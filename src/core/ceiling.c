@@ -162,9 +162,7 @@ let_go_of_all(nd_mapping *mapping)
     }
     ceiling->resident = grown;
     ceiling->is_trusted = grown <= ceiling->nbytes;
-    if (faults >= 0) {
-        set_faults(mapping, ceiling->has_small_faults);
-    }
+    set_faults(mapping, ceiling->has_small_faults);
 }
 
 /* Replace the estimate by a count, where the kernel can count. Gives the bytes of a run of pages. */
@@ -234,6 +232,7 @@ look(void)
     }
     for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
         if (has_block(mapping)) {
+            mapping->ceiling.has_small_faults = false; /* its end maps the pages anew */
             continue;
         }
         if (faults >= 0) {
@@ -313,14 +312,10 @@ watch(void *ignored)
     return NULL;
 }
 
-/* Called with `changing`, or in a fork, which has no other thread. */
+/* Called with `changing`, or in a fork, which has no other thread; the files are open. */
 static int
 start(void)
 {
-    int status = open_files();
-    if (status != 0) {
-        return status;
-    }
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -331,7 +326,7 @@ start(void)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    status = pthread_create(&thread, NULL, watch, NULL);
+    int status = pthread_create(&thread, NULL, watch, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     is_running = status == 0;
     if (!is_running) {
@@ -377,11 +372,13 @@ in_fork(void)
     if (is_running) {
         is_running = false;
         close_files();
-        for (nd_mapping *mapping = limited; mapping != NULL; mapping = mapping->ceiling.next) {
-            mapping->ceiling.has_small_faults = false;
+        int status = open_files();
+        for (nd_mapping *mapping = limited; mapping != NULL && status == 0; mapping = mapping->ceiling.next) {
+            set_faults(mapping, mapping->block == NULL);
         }
-        changed_ns = 0;
-        start(); /* there is nobody to be told of a failure */
+        if (status == 0) {
+            start(); /* there is nobody to be told of a failure */
+        }
     }
 }
 
@@ -408,10 +405,12 @@ put(nd_mapping *mapping, size_t nbytes)
         limited = mapping;
     }
     mapping->ceiling.nbytes = nbytes;
-    mapping->ceiling.resident = SIZE_MAX / 2; /* not known: it is counted first */
+    shared_nbytes = ask_shared();
+    mapping->ceiling.resident = shared_nbytes; /* it is not more, and is counted first */
     mapping->ceiling.is_trusted = false;
-    mapping->ceiling.has_small_faults = false; /* the thread sees to that */
-    changed_ns = now_ns() - 2 * STILL_NS;
+    if (!has_block(mapping)) {
+        set_faults(mapping, true);
+    }
     if (is_running) {
         pthread_cond_signal(&wake);
     }
@@ -451,6 +450,9 @@ nd_ceiling_set(nd_mapping *mapping, size_t nbytes)
         status = nd_guard_know_forks();
         status = status != 0 ? status : pthread_atfork(before_fork, after_fork, in_fork);
         knows_forks = status == 0;
+    }
+    if (status == 0 && nbytes > 0) {
+        status = is_running ? 0 : open_files();
     }
     if (status == 0 && nbytes > 0) {
         put(mapping, nbytes);
