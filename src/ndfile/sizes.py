@@ -39,7 +39,7 @@ def _whole(size: Any, name: str) -> int:
     # A bool has an index too, but whoever passes one means something else.
     if isinstance(size, bool) or not hasattr(size, "__index__"):
         raise TypeError(f"{name} must be an int, a text such as '512 MiB', or None, not {size!r}")
-    return index(size)
+    return int(index(size))
 
 
 def _read(size: str, name: str) -> int:
