@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from operator import index
 from typing import Any
@@ -37,9 +38,10 @@ def nbytes_of(size: Any, name: str) -> int:
 
 def _whole(size: Any, name: str) -> int:
     # A bool has an index too, but whoever passes one means something else.
-    if isinstance(size, bool) or not hasattr(size, "__index__"):
-        raise TypeError(f"{name} must be an int, a text such as '512 MiB', or None, not {size!r}")
-    return int(index(size))
+    with contextlib.suppress(TypeError):
+        if not isinstance(size, bool):
+            return index(size)
+    raise TypeError(f"{name} must be an int, a text such as '512 MiB', or None, not {size!r}")
 
 
 def _read(size: str, name: str) -> int:
@@ -48,4 +50,5 @@ def _read(size: str, name: str) -> int:
     if found is None or unit is None:
         raise LayoutError(f"{name} {size[:99]!r} is no number of bytes", ADVICE)
     whole, _, part = found[1].partition(".")
-    return int(whole) * unit + int(part or 0) * unit // 10 ** len(part)
+    parts: int = 10 ** len(part)
+    return int(whole) * unit + int(part or 0) * unit // parts
