@@ -12,7 +12,7 @@ from ndfile.errors import LayoutError
 __all__ = ["nbytes_of"]
 
 # KB and the like are powers of 1000, KiB and the like of 1024.
-UNITS = {"": 1, "b": 1, "byte": 1, "bytes": 1} | {
+UNITS: dict[str, int] = {"": 1, "b": 1, "byte": 1, "bytes": 1} | {
     f"{letter}{infix}b": base ** (power + 1)
     for power, letter in enumerate("kmgtp")
     for infix, base in (("", 1000), ("i", 1024))
