@@ -2,6 +2,7 @@
 
 #include "block.h"
 
+#include "ceiling.h"
 #include "changed_pages.h"
 #include "guard.h"
 #include "lost.h"
@@ -171,9 +172,11 @@ nd_block_begin(nd_mapping *mapping, size_t limit)
         return errno;
     }
     /* Known before the pages are private, so that nothing of the file's is thought to be in them. */
+    nd_ceiling_hold(); /* pages that are being let go of are still the file's */
     nd_guard_lock();
     mapping->block = block;
     nd_guard_unlock();
+    nd_ceiling_let_go();
     if (block->private_end > mapping->range) {
         status = map_private(mapping, mapping->range, block->private_end);
     }

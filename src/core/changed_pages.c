@@ -31,10 +31,23 @@ nd_open_page_map(void)
     return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 }
 
+enum { REGIONS = 256 };
+
+/* Ask once, and go on from where the kernel has stopped. Returns the number of regions, or -1 with errno. */
+static long
+ask(int page_map, struct scan *request)
+{
+    long count;
+    do {
+        count = ioctl(page_map, PAGEMAP_SCAN, request);
+    } while (count < 0 && errno == EINTR);
+    request->start = count < 0 ? request->start : request->walk_end;
+    return count;
+}
+
 static int
 scan(int page_map, char *from, char *to, visitor visit, void *context)
 {
-    enum { REGIONS = 256 };
     struct region regions[REGIONS];
     struct scan request = {
         .size = sizeof request,
@@ -48,10 +61,7 @@ scan(int page_map, char *from, char *to, visitor visit, void *context)
         .return_mask = IS_PRESENT,
     };
     while (request.start < request.end) {
-        long count = ioctl(page_map, PAGEMAP_SCAN, &request);
-        if (count < 0 && errno == EINTR) {
-            continue;
-        }
+        long count = ask(page_map, &request);
         if (count < 0) {
             return errno;
         }
@@ -61,7 +71,33 @@ scan(int page_map, char *from, char *to, visitor visit, void *context)
                 return status;
             }
         }
-        request.start = request.walk_end;
+    }
+    return 0;
+}
+
+int
+nd_count_resident(int page_map, const char *from, const char *to, size_t *nbytes, size_t *runs)
+{
+    struct region regions[REGIONS];
+    struct scan request = {
+        .size = sizeof request,
+        .start = (uint64_t)(uintptr_t)from,
+        .end = (uint64_t)(uintptr_t)to,
+        .vec = (uint64_t)(uintptr_t)regions,
+        .vec_len = REGIONS,
+        .category_mask = IS_PRESENT,
+        .return_mask = IS_PRESENT,
+    };
+    *nbytes = *runs = 0;
+    while (request.start < request.end) {
+        long count = ask(page_map, &request);
+        if (count < 0) {
+            return errno;
+        }
+        *runs += (size_t)count;
+        for (long i = 0; i < count; i++) {
+            *nbytes += (size_t)(regions[i].end - regions[i].start);
+        }
     }
     return 0;
 }

@@ -327,10 +327,26 @@ is_ours(const struct sigaction *action)
     return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == handle;
 }
 
+static int forks_status;
+
+static void
+know_forks(void)
+{
+    forks_status = pthread_atfork(nd_guard_lock, nd_guard_unlock, nd_guard_unlock);
+}
+
+int
+nd_guard_know_forks(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, know_forks);
+    return forks_status;
+}
+
 int
 nd_guard_install(nd_notifier notifier)
 {
-    if (!was_installed && pthread_atfork(nd_guard_lock, nd_guard_unlock, nd_guard_unlock) != 0) {
+    if (!was_installed && nd_guard_know_forks() != 0) {
         return ENOMEM;
     }
     atomic_store(&notify, notifier);

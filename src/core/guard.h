@@ -30,6 +30,9 @@ void nd_guard_remove(void);
 
 bool nd_guard_is_on(void);
 
+/* Let forks wait for the guard's lock. Comes before other locks' handlers, so that those are taken first. */
+int nd_guard_know_forks(void);
+
 /* Know a mapping, and forget it. Between nd_map and nd_unmap; dropping one that is not mapped does nothing. */
 void nd_guard_add(nd_mapping *mapping);
 void nd_guard_drop(nd_mapping *mapping);

@@ -62,6 +62,17 @@ nd_lost_is_open(const nd_lost *lost)
 typedef struct nd_mapping nd_mapping;
 typedef struct nd_block nd_block;
 
+/* A ceiling on resident memory, all of it ceiling.c's. */
+typedef struct {
+    _Atomic size_t nbytes;   /* 0: none */
+    size_t resident;         /* bytes, estimated */
+    bool is_trusted;         /* the estimate was right the last time */
+    bool has_small_faults;   /* a touch makes one page resident, not what is around it too */
+    size_t dense_at;         /* how much must be resident before it is asked how densely */
+    int64_t count_again_ns;  /* when a count may tell again what the estimate cannot */
+    nd_mapping *next;        /* with a ceiling */
+} nd_ceiling;
+
 /* Bytes from `data` are those of the file from `offset`. The range is whole pages, and begins at the file's first one
  * where `offset` is small: what stands before the data is then mapped too. Where the mapping may grow, the range goes
  * on far behind its bytes. All of it is the file's, past its end too: there a touch is a fault, until the file grows. */
@@ -87,6 +98,7 @@ struct nd_mapping {
     nd_lost lost;
     nd_damage fault;
     nd_block *block; /* the open atomic block; block.h */
+    nd_ceiling ceiling;
 };
 
 #define ND_MAPPING_EMPTY ((nd_mapping){.fd = -1})

@@ -1,6 +1,7 @@
 /* Mapping: the Python face of mapping.c, under the names that mmap.mmap has for the same acts. */
 #include "commit.h"
 #include "core.h"
+#include "ceiling.h"
 #include "fault_error.h"
 #include "growth.h"
 #include "way.h"
@@ -18,6 +19,7 @@ mapping_dealloc(PyObject *object)
 {
     MappingObject *self = (MappingObject *)object;
     PyTypeObject *type = Py_TYPE(object);
+    nd_ceiling_set(&self->map, 0);
     growth_release(self); /* nobody is left to be told of a failure */
     nd_guard_drop(&self->map);
     nd_block_drop(&self->map);
@@ -130,6 +132,7 @@ give_back(MappingObject *self)
     int released = growth_release(self);
     self->closed = true;
     Py_BEGIN_ALLOW_THREADS
+    nd_ceiling_set(&self->map, 0);
     status = nd_guard_vacate(&self->map, forget);
     Py_END_ALLOW_THREADS
     self->closed = status == 0;
@@ -259,6 +262,41 @@ mapping_madvise(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+mapping_set_max_rss(PyObject *object, PyObject *wanted)
+{
+    MappingObject *self = (MappingObject *)object;
+    size_t nbytes = 0;
+    if (wanted != Py_None) {
+        nbytes = PyLong_AsSize_t(wanted);
+        if (nbytes == 0 || nbytes == (size_t)-1) {
+            return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "max_rss of %R is no ceiling", wanted);
+        }
+    }
+    if (self->closed && nbytes > 0) {
+        fault_raise(self, "limit");
+        return NULL;
+    }
+    int status;
+    self->in_use++; /* closing waits: it takes the ceiling away */
+    Py_BEGIN_ALLOW_THREADS
+    status = nd_ceiling_set(&self->map, nbytes);
+    Py_END_ALLOW_THREADS
+    self->in_use--;
+    if (status != 0) {
+        mapping_raise_errno(self, status);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+mapping_get_max_rss(PyObject *self, void *Py_UNUSED(closure))
+{
+    size_t nbytes = ((MappingObject *)self)->map.ceiling.nbytes;
+    return nbytes > 0 ? PyLong_FromSize_t(nbytes) : Py_NewRef(Py_None);
+}
+
 static Py_ssize_t
 mapping_length(PyObject *object)
 {
@@ -333,6 +371,8 @@ static PyMethodDef mapping_methods[] = {
      PyDoc_STR("flush($self, offset=0, size=None, /)\n--\n\nWrite changed pages to the disk and wait for it.")},
     {"madvise", mapping_madvise, METH_VARARGS,
      PyDoc_STR("madvise($self, option, start=0, length=None, /)\n--\n\nAdvise the kernel, with mmap's MADV_* constants.")},
+    {"set_max_rss", mapping_set_max_rss, METH_O,
+     PyDoc_STR("set_max_rss($self, nbytes, /)\n--\n\nKeep resident memory below so many bytes and 64 MiB; None: no longer.")},
     {"sync", mapping_sync_method, METH_NOARGS,
      PyDoc_STR("sync($self, /)\n--\n\nflush(), and write the file's metadata too.")},
     {"check", mapping_check_method, METH_NOARGS,
@@ -363,6 +403,7 @@ static PyGetSetDef mapping_getset[] = {
     {"mode", mapping_get_mode, NULL, PyDoc_STR("'r', 'r+', 'w+' or 'c'."), NULL},
     {"offset", mapping_get_offset, NULL, PyDoc_STR("Where in the file the mapping starts, in bytes."), NULL},
     {"closed", mapping_get_closed, NULL, PyDoc_STR("True after close()."), NULL},
+    {"max_rss", mapping_get_max_rss, NULL, PyDoc_STR("The ceiling on resident memory in bytes, or None."), NULL},
     {"is_fortran", growth_get_is_fortran, NULL, PyDoc_STR("True if the last axis of the array grows."), NULL},
     {"is_owned", growth_get_is_owned, NULL, PyDoc_STR("True if this process is the file's writer."), NULL},
     {"most_nbytes", growth_get_most_nbytes, NULL, PyDoc_STR("Bytes that it can have where it is."), NULL},

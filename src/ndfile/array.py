@@ -8,6 +8,7 @@ import numpy as np
 
 from ndfile import hints
 from ndfile._core import ArrayBase
+from ndfile.ceiling import checked as checked_ceiling
 from ndfile.errors import LayoutError
 from ndfile.files.durable import save_memory, sync_folder
 from ndfile.files.file import MODES, PLAIN, File, Options, names_a_path, refused_mode
@@ -85,6 +86,9 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
     backend : {'auto', 'map', 'read'}, default 'auto'
         By which way much is read at once: through the map, or by many reads at a time, as it suits a file on a network.
         By default the file system's type tells.
+    max_rss : int or str, optional
+        A ceiling on the array's resident memory, in bytes, as ``"512 MiB"`` or ``"auto"``; see the attribute. Not in
+        mode ``'c'``.
 
     Attributes
     ----------
@@ -95,6 +99,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
     mode : str
         The short name.
     closed : bool
+    max_rss : int or None
 
     Raises
     ------
@@ -212,6 +217,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         follow_symlinks: bool = ...,
         block_device: bool = ...,
         backend: Backend = ...,
+        max_rss: int | str | None = ...,
     ) -> memmap[Any, np.dtype[np.uint8]]: ...
     @overload
     def __new__(
@@ -229,6 +235,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         follow_symlinks: bool = ...,
         block_device: bool = ...,
         backend: Backend = ...,
+        max_rss: int | str | None = ...,
     ) -> memmap[Any, np.dtype[ScalarT]]: ...
     @overload
     def __new__(
@@ -246,6 +253,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         follow_symlinks: bool = ...,
         block_device: bool = ...,
         backend: Backend = ...,
+        max_rss: int | str | None = ...,
     ) -> memmap[Any, np.dtype[Any]]: ...
     def __new__(
         cls,
@@ -262,6 +270,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         follow_symlinks: bool = True,
         block_device: bool = False,
         backend: str = "auto",
+        max_rss: int | str | None = None,
     ) -> Any:
         mode = MODES.get(mode) or refused_mode(mode)
         if backend != "auto":
@@ -269,6 +278,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         layout = Layout(dtype, shape, offset, order)
         if mode == "w+" and shape is None:
             raise LayoutError("mode 'w+' makes a new file, and shape is None", "Pass the new array's shape.")
+        ceiling = None if max_rss is None else checked_ceiling(max_rss, mode)
         if sparse or lock is not None or not follow_symlinks or block_device:
             options = Options(sparse, lock, lock_timeout_s, follow_symlinks, block_device)
             options.check(mode)
@@ -289,7 +299,63 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
             raise
         if backend != "auto":
             mapping.backend = backend
+        if ceiling is not None:
+            mapping.set_max_rss(ceiling)
         return cls._from_mapping(mapping, layout.dtype, layout.shape, layout.order)
+
+    @property
+    def max_rss(self) -> int | None:
+        """Ceiling on the resident memory of the array's mapping in bytes, or None.
+
+        May be set at any time, on any view: to a number of bytes, a text such as ``"512 MiB"`` or ``"2 GB"``,
+        ``"auto"`` for a quarter of what the machine and the control groups around the process allow, or None for no
+        ceiling. Whatever touches the bytes, plain arrays and other libraries among it, the mapping's part of the
+        process's resident memory then stays below the ceiling and 64 MiB. Nothing is lost: pages are let go, and stay
+        in the page cache.
+
+        Raises
+        ------
+        LayoutError
+            A number below 1, a text that is none, an array of mode ``'c'`` or without a file. A ValueError.
+        TypeError
+            It is no number or text.
+        ClosedError
+            The array is closed. A ValueError.
+
+        Notes
+        -----
+        Cost: a page that was let go is faulted in again when it is touched. Reading once through an array costs little
+        more than without; jumping about in more than the ceiling allows costs a fault, some microseconds, for many of
+        the jumps. While nothing happens the thread takes a fraction of a percent of a processor.
+
+        Platforms: Linux; before 6.7 other arrays' growth may be taken for this one's, and pages let go too early. It
+        goes by how fast one thread can let go, 20 to 200 GB/s: many threads that touch a byte here and there of what
+        is in the page cache are faster, and go beyond it for some milliseconds, as they do where all processors are
+        busy and the process may not raise a thread's priority.
+
+        Threads: one thread for all arrays with a ceiling, which goes with the last. A forked child has its own.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import ndfile as nf
+        >>> os.chdir(tempfile.mkdtemp())
+        >>> a = nf.create("x.npy", shape=1000, dtype="float32", max_rss="512 MiB")
+        >>> a.max_rss
+        536870912
+        >>> a[10:].max_rss = None
+        >>> a.max_rss is None
+        True
+        """
+        mapping = self._mmap
+        return None if mapping is None else mapping.max_rss
+
+    @max_rss.setter
+    def max_rss(self, max_rss: int | str | None) -> None:
+        ceiling = checked_ceiling(max_rss, self.mode)
+        mapping = self._mmap
+        if mapping is not None:
+            mapping.set_max_rss(ceiling)
 
     def sync(self) -> None:
         """Write the whole mapping, the file's metadata and its name in the folder to the disk, and wait for it.

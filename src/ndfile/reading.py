@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ndfile import formats
 from ndfile.archive import Archive
 from ndfile.array import array_over
+from ndfile.ceiling import checked as checked_ceiling
 from ndfile.errors import FormatError, LayoutError, MemberError
 from ndfile.files.file import LARGE_ROOM_NBYTES, MODES, TRIES, File, refused_mode
 from ndfile.hints import check_backend
@@ -36,6 +37,7 @@ def open(
     *,
     format: str | None = None,
     backend: str = "auto",
+    max_rss: int | str | None = None,
     **hints: Any,
 ) -> Any:
     """Open a file of arrays: map the one it holds, or give an `Archive` of several.
@@ -56,6 +58,9 @@ def open(
         Take the file for one of this format, whatever it looks like.
     backend : {'auto', 'map', 'read'}, default 'auto'
         By which way much is read at once; see `memmap`.
+    max_rss : int or str, optional
+        A ceiling on the resident memory of what is opened, in bytes, as ``"512 MiB"`` or ``"auto"``; for an archive,
+        of all its members together. See `memmap.max_rss`.
     **hints
         For raw bytes, as for `ndfile.memmap`: dtype, and shape, order, offset. For `.npy`: max_header_size, as
         `numpy.load` has it.
@@ -112,13 +117,14 @@ def open(
             raise LayoutError("mode 'w+' makes a new file", "Use ndfile.create, or ndfile.memmap for raw bytes.")
         refused_mode(mode)
     check_backend(backend, short)
+    ceiling = None if max_rss is None else checked_ceiling(max_rss, short)
     file, source, found, contents = look(path, short, format, hints)
     try:
         if contents.is_archive and key is None:
             if short == "r+":
                 for member in contents.members.values():
                     _refuse_writing(source, member)
-            whole = _read_by(backend, file.map_inside(0, file.size, 0))
+            whole = _set_up(file.map_inside(0, file.size, 0), backend, ceiling)
             whole.format = found
             return Archive(whole, source, contents, found.name)
         member = chosen(contents, file.name, key)
@@ -126,16 +132,18 @@ def open(
         if short == "r+":
             _refuse_writing(source, member)
         room = LARGE_ROOM_NBYTES if found.grows else 0
-        mapping = _read_by(backend, file.map_inside(layout.offset, layout.nbytes, room))
+        mapping = _set_up(file.map_inside(layout.offset, layout.nbytes, room), backend, ceiling)
         mapping.format = None if "dtype" in hints else found
     finally:
         file.abandon()
     return array_over(mapping, layout)
 
 
-def _read_by(backend: str, mapping: Mapping) -> Mapping:
+def _set_up(mapping: Mapping, backend: str, ceiling: int | None) -> Mapping:
     if backend != "auto":
         mapping.backend = backend
+    if ceiling is not None:
+        mapping.set_max_rss(ceiling)
     return mapping
 
 

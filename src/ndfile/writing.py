@@ -17,6 +17,7 @@ import numpy as np
 from ndfile import formats
 from ndfile._core import Mapping as FileMapping
 from ndfile.array import array_over
+from ndfile.ceiling import checked as checked_ceiling
 from ndfile.errors import LayoutError
 from ndfile.files.file import LARGE_ROOM_NBYTES, absolute_name, map_beside
 from ndfile.files.publication import publish, written_back
@@ -56,6 +57,7 @@ def create(
     *,
     format: str | None = None,
     sparse: bool = False,
+    max_rss: int | str | None = None,
 ) -> memmap[Any, Any]:
     """Make a file that holds one array, and map it for reading and writing.
 
@@ -82,6 +84,8 @@ def create(
         The format, whatever the suffix.
     sparse : bool, default False
         Reserve no space. Storing into the array can then find the disk full.
+    max_rss : int or str, optional
+        A ceiling on the array's resident memory, in bytes, as ``"512 MiB"`` or ``"auto"``; see `memmap.max_rss`.
 
     Returns
     -------
@@ -126,7 +130,10 @@ def create(
         raise LayoutError("shape is None", "Pass the new array's shape.")
     kind = _format(path, format)
     found = _metadata(kind, metadata)
-    return make(path, kind, _filled(layout, fill), found, overwrite=overwrite, sparse=sparse)
+    ceiling = checked_ceiling(max_rss, "r+")
+    array = make(path, kind, _filled(layout, fill), found, overwrite=overwrite, sparse=sparse)
+    array.max_rss = ceiling
+    return array
 
 
 def make(
