@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ndfile.errors import LayoutError
+from ndfile.sizes import in_words
 
 if TYPE_CHECKING:
     from ndfile._core import ArrayBase
@@ -50,8 +51,8 @@ class Residency(NamedTuple):
         return self.resident_nbytes / self.nbytes if self.nbytes else 1.0
 
     def __repr__(self) -> str:
-        changed = f", {_in_words(self.dirty_nbytes)} to be written" if self.dirty_nbytes else ""
-        text = f"{_in_words(self.resident_nbytes)} of {_in_words(self.nbytes)} in memory{changed}"
+        changed = f", {in_words(self.dirty_nbytes)} to be written" if self.dirty_nbytes else ""
+        text = f"{in_words(self.resident_nbytes)} of {in_words(self.nbytes)} in memory{changed}"
         return f"<Residency: {text} |{self._bar()}|>"
 
     def _bar(self) -> str:
@@ -128,11 +129,3 @@ def _taken(array: ArrayBase[Any, Any], done: bool, index: Any) -> bool:
         np.broadcast_to(np.zeros((), "?"), array.shape)[index]
         raise LayoutError("the index is not one of rows", "Pass row numbers, a mask of the first axis, or slices.")
     return done
-
-
-def _in_words(nbytes: int) -> str:
-    size, units = float(nbytes), ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size /= 1024
-        units.pop(0)
-    return f"{nbytes} bytes" if units[0] == "bytes" else f"{size:.3g} {units[0]}"

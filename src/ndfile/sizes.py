@@ -9,7 +9,7 @@ from typing import Any
 
 from ndfile.errors import LayoutError
 
-__all__ = ["nbytes_of"]
+__all__ = ["in_words", "nbytes_of"]
 
 # KB and the like are powers of 1000, KiB and the like of 1024.
 UNITS: dict[str, int] = {"": 1, "b": 1, "byte": 1, "bytes": 1} | {
@@ -52,3 +52,12 @@ def _read(size: str, name: str) -> int:
     whole, _, part = found[1].partition(".")
     parts: int = 10 ** len(part)
     return int(whole) * unit + int(part or 0) * unit // parts
+
+
+def in_words(nbytes: int) -> str:
+    """A number of bytes for people, with three digits."""
+    size, units = float(nbytes), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{nbytes} bytes" if units[0] == "bytes" else f"{size:.3g} {units[0]}"
