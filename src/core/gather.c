@@ -152,9 +152,9 @@ copy_lane(const lane *part, size_t from, size_t to)
 
 /* ---- Asking for what is missing ---- */
 
-/* So many rows, or bytes, are asked for at once: enough to keep a device busy, few enough to be there when their turn
- * comes. Rows longer than that are read ahead by the kernel, who sees that they are read in order. */
-enum { REQUEST_ROWS = 4096, REQUEST_NBYTES = 32 << 20, LONGEST_NBYTES = 4 << 20 };
+/* So many rows, or bytes, are asked for at once: enough to keep a device busy while those before them are copied, and few
+ * enough that the last ones, which nothing is read behind, are soon copied. Rows longer than that are read ahead by the kernel, who sees that they are read in order. */
+enum { REQUEST_ROWS = 512, REQUEST_NBYTES = 8 << 20, LONGEST_NBYTES = 4 << 20 };
 
 static size_t
 request_rows(const lane *part)
