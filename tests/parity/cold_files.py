@@ -38,10 +38,15 @@ DROP_TRIES, DROP_PAUSE_S = 200, 0.01
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def pages_in_memory(path: str) -> np.ndarray:
-    """For each page of a file whether it is in the page cache, by a map that nobody touches."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE) as mapping:  # to be written: ctypes
+def _private_map(fd: int, size: int) -> mmap.mmap:
+    # One that could be written to: ctypes tells the address of no other.
+    return mmap.mmap(fd, size, mmap.MAP_PRIVATE)
+
+
+def pages_in_memory(path: str | int) -> np.ndarray:
+    """For each page of a file, or of an open one, whether it is in the page cache, by a map that nobody touches."""
+    size = os.stat(path).st_size
+    with open(path, "rb", closefd=isinstance(path, str)) as file, _private_map(file.fileno(), size) as mapping:
         found = np.zeros(-(-size // PAGE), "u1")
         address = ctypes.c_char.from_buffer(mapping)
         failed = _LIBC.mincore(ctypes.byref(address), ctypes.c_size_t(size), ctypes.c_void_p(found.ctypes.data))

@@ -30,7 +30,7 @@ DEADLINE_S = 20.0
 def _no_thread_is_left():
     before = len(os.listdir("/proc/self/task"))
     yield
-    assert len(os.listdir("/proc/self/task")) == before
+    assert len(os.listdir("/proc/self/task")) <= before  # a fork ends those of a BLAS
 
 
 @pytest.fixture(scope="module")
