@@ -16,6 +16,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 import ndfile as nf
 from ndfile.hints import Residency
 
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
+
 MIB = 1 << 20
 
 # Rows of 3000 bytes: most pages have parts of two of them.
@@ -24,13 +26,6 @@ SHAPE = (ROWS, WIDTH)
 
 # So long a page that was asked for may be on its way.
 DEADLINE_S = 20.0
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left():
-    before = len(os.listdir("/proc/self/task"))
-    yield
-    assert len(os.listdir("/proc/self/task")) <= before  # a fork ends those of a BLAS
 
 
 @pytest.fixture(scope="module")
