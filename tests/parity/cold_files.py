@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from ndfile._core import file_system_type
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,6 +36,9 @@ CACHESTAT = 451  # the same number on every architecture; Linux 6.5
 
 # Pages that are under way from or to the device are not dropped: so long is waited for them.
 DROP_TRIES, DROP_PAUSE_S = 200, 0.01
+
+# Magic numbers of file systems, by statfs(2): tmpfs, ramfs.
+IN_MEMORY = (0x01021994, 0x858458F6)
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -61,6 +66,8 @@ def dirty_pages(path: str) -> int:
     span, counts = (ctypes.c_uint64 * 2)(0, os.path.getsize(path)), (ctypes.c_uint64 * 5)()
     fd = os.open(path, os.O_RDONLY)
     try:
+        if file_system_type(fd) in IN_MEMORY:
+            pytest.skip("files in memory have no dirty pages")
         if _LIBC.syscall(CACHESTAT, fd, span, counts, 0) < 0:
             if ctypes.get_errno() in (errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP):
                 pytest.skip("this kernel does not count dirty pages")
@@ -74,6 +81,8 @@ def cool(path: str) -> str:
     """Let no page of a file be in memory, and prove it. Skips the test on a file system that is memory itself."""
     fd = os.open(path, os.O_RDONLY)
     try:
+        if file_system_type(fd) in IN_MEMORY:
+            pytest.skip("the files of this file system are always in memory")
         os.fsync(fd)  # what waits to be written is not dropped
         for _ in range(DROP_TRIES):
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -82,7 +91,7 @@ def cool(path: str) -> str:
             time.sleep(DROP_PAUSE_S)
     finally:
         os.close(fd)
-    pytest.skip("files of this file system cannot be dropped from memory, or somebody else has them mapped")
+    pytest.skip("a file of this file system cannot be dropped from memory, or somebody has it mapped")
 
 
 def pages_of(places: np.ndarray) -> set[int]:

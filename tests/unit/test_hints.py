@@ -476,6 +476,31 @@ def test_pages_of_an_atomic_block_are_not_released(tmp_path):
         assert (array == 9).all()
 
 
+def test_a_release_by_another_thread_never_takes_the_pages_of_a_block(tmp_path):
+    """The block may begin at any moment of it."""
+    path = str(tmp_path / "x.npy")
+    np.save(path, np.zeros((64, 512)))
+    is_over = threading.Event()
+    with nf.open(path, "r+") as array:
+
+        def release():
+            while not is_over.is_set():
+                array.release()
+
+        releasing = threading.Thread(target=release)
+        releasing.start()
+        try:
+            for number in range(1, 100):
+                with array.atomic():
+                    array[::7] = number
+                    for _ in range(10):
+                        assert (array[::7] == number).all()
+                assert (np.load(path)[::7] == number).all()
+        finally:
+            is_over.set()
+            releasing.join()
+
+
 def test_a_file_that_has_lost_its_name_is_not_released(fresh):
     """A map that only reads keeps no descriptor, and has no other way to the file."""
     array = fresh(mode="r")
