@@ -8,6 +8,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -79,6 +80,18 @@ def _nothing_leaks(request):
     gc.collect()
     leaked = _resources() - before
     assert not leaked
+
+
+@pytest.fixture
+def no_thread_is_left():
+    """Prove that no thread is left, of those too that Python does not know."""
+    before = len(os.listdir("/proc/self/task"))
+    yield
+    deadline = time.monotonic() + 10
+    # One that was joined may be there for an instant more. A fork ends those of a BLAS, so there may be fewer.
+    while len(os.listdir("/proc/self/task")) > before:
+        assert time.monotonic() < deadline
+        time.sleep(1e-3)
 
 
 @pytest.fixture

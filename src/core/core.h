@@ -56,6 +56,9 @@ typedef struct {
 
 extern PyType_Spec mapping_spec;
 
+/* Have each child that is forked forget the calls of threads that it has not got. Returns an errno value. */
+int mapping_watch_forks(void);
+
 void mapping_dealloc(PyObject *object);
 
 /* True for instances of Mapping. A heap type has no static address, its slots do; Mapping cannot be subclassed. */

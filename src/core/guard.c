@@ -77,6 +77,12 @@ nd_guard_drop(nd_mapping *mapping)
     nd_guard_unlock();
 }
 
+nd_mapping *
+nd_guard_newest(void)
+{
+    return known;
+}
+
 void
 nd_guard_mark(nd_mapping *mapping, nd_cause cause, int64_t offset)
 {

@@ -7,6 +7,8 @@
 #include "way.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stddef.h>
 #include <string.h>
 #include <structmember.h>
 #include <sys/mman.h>
@@ -107,6 +109,21 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     nd_guard_add(&self->map);
     return (PyObject *)self;
+}
+
+/* What other threads were doing when a fork left them behind never ends in the child. */
+static void
+forget_calls(void)
+{
+    for (nd_mapping *map = nd_guard_newest(); map != NULL; map = map->next) {
+        ((MappingObject *)((char *)map - offsetof(MappingObject, map)))->in_use = 0;
+    }
+}
+
+int
+mapping_watch_forks(void)
+{
+    return pthread_atfork(NULL, NULL, forget_calls);
 }
 
 /* Another thread may be writing to the file just now. */

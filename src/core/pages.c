@@ -2,6 +2,8 @@
 
 #include "pages.h"
 
+#include "guard.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -122,12 +124,13 @@ bool
 nd_give_up(const nd_mapping *mapping, int fd, nd_span span)
 {
     size_t nbytes = (size_t)(span.to - span.from);
-    if (mapping->access == ND_COPY || mapping->block != NULL) {
-        return false; /* the pages hold what nobody else has */
-    }
+    /* A block is known before its pages are private, and no block begins while this is locked. */
+    nd_guard_lock();
+    bool is_anybodys = mapping->access != ND_COPY && mapping->block == NULL; /* private pages hold what nobody else has */
     /* SAFE: shared pages, or private ones that only read: the page cache has their bytes, changed ones too. */
-    bool is_given_up = madvise(span.from, nbytes, MADV_DONTNEED) == 0;
-    return fd >= 0 && posix_fadvise(fd, nd_file_offset(mapping, span.from), (off_t)nbytes, POSIX_FADV_DONTNEED) == 0 &&
+    bool is_given_up = is_anybodys && madvise(span.from, nbytes, MADV_DONTNEED) == 0;
+    nd_guard_unlock();
+    return is_anybodys && fd >= 0 && posix_fadvise(fd, nd_file_offset(mapping, span.from), (off_t)nbytes, POSIX_FADV_DONTNEED) == 0 &&
            is_given_up;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from itertools import pairwise
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,9 @@ ADVICE = ("normal", "random", "sequential", "hugepage", "nohugepage", "cold", "p
 # From empty to full.
 SHADES = " ░▒▓█"
 BAR_WIDTH = 32
+
+# More than any file has pages.
+MOST_PARTS = 1 << 52
 
 
 class Residency(NamedTuple):
@@ -84,9 +88,10 @@ def advise(array: ArrayBase[Any, Any], advice: str, index: Any) -> bool:
 
 
 def residency(array: ArrayBase[Any, Any], parts: int) -> Residency:
-    if parts < 1:
+    wanted = operator.index(parts)
+    if wanted < 1:
         raise LayoutError(f"parts must be at least 1, not {parts}", "Pass a larger number.")
-    found = array._residency(parts)
+    found = array._residency(min(wanted, MOST_PARTS))
     nbytes, resident, dirty = (sum(part[i] for part in found) for i in range(3))
     return Residency(nbytes, resident, dirty, tuple(part[1] / part[0] for part in found))
 
@@ -113,14 +118,23 @@ def _chosen(array: ArrayBase[Any, Any], index: Any) -> tuple[ArrayBase[Any, Any]
     """A view, and rows of it by number or None for all of it."""
     if index is Ellipsis:
         return array, None
-    if isinstance(index, (list, np.ndarray)) and np.ndim(index) > 0:
-        return array, index
-    if isinstance(index, tuple) and not all(isinstance(one, (int, slice, EllipsisType, np.integer)) for one in index):
-        raise LayoutError("the index is not one of rows, nor a basic one", "Pass row numbers, a mask, or slices.")
-    # An ellipsis makes a view of a single item too.
+    if isinstance(index, (list, range, np.ndarray)) and np.ndim(index) > 0:
+        rows = np.asarray(index) if isinstance(index, range) else index
+        # An empty list is one of floats to NumPy, except as an index.
+        return array, rows if isinstance(rows, np.ndarray) or np.size(rows) else np.empty(np.shape(rows), np.intp)
     whole = index if isinstance(index, tuple) else (index,)
-    view: Any = array[whole if Ellipsis in whole else (*whole, ...)]
-    return view, None
+    if not all(_is_basic(one) for one in whole):
+        np.broadcast_to(np.zeros((), "?"), array.shape)[index]
+        raise LayoutError("the index is not one of rows, nor a basic one", "Pass row numbers, a mask, or slices.")
+    # An ellipsis makes a view of a single item too. The items of an array that has no file are nobody's.
+    view: Any = np.asarray(array) if array._mmap is None else array
+    view = view[whole if Ellipsis in whole else (*whole, ...)]
+    return (array if array._mmap is None else view), None
+
+
+def _is_basic(index: Any) -> bool:
+    is_number = isinstance(index, (int, np.integer)) and not isinstance(index, bool)
+    return is_number or index is None or isinstance(index, (slice, EllipsisType))
 
 
 def _taken(array: ArrayBase[Any, Any], done: bool, index: Any) -> bool:
