@@ -98,11 +98,11 @@ commit_end(PyObject *object, PyObject *Py_UNUSED(ignored))
     nd_commit_stage stage;
     int64_t size = size_after(self);
     int status;
-    self->in_use++;
+    mapping_begin_use(self);
     Py_BEGIN_ALLOW_THREADS
     status = nd_block_commit(&self->map, self->journal, ++self->sequence, size, &stage);
     Py_END_ALLOW_THREADS
-    self->in_use--;
+    mapping_end_use(self);
     self->journal_is_revoked = true;
     if (stage == ND_DURABLE) {
         self->journal_is_needed = true;
@@ -170,11 +170,11 @@ commit_settle_method(PyObject *object, PyObject *Py_UNUSED(ignored))
     MappingObject *self = (MappingObject *)object;
     int status = 0;
     if (self->journal >= 0) {
-        self->in_use++;
+        mapping_begin_use(self);
         Py_BEGIN_ALLOW_THREADS
         status = mapping_settle(self);
         Py_END_ALLOW_THREADS
-        self->in_use--;
+        mapping_end_use(self);
     }
     if (status != 0) {
         mapping_raise_errno(self, status);

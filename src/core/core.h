@@ -45,6 +45,7 @@ typedef struct {
     char *journal_path;
     uint64_t sequence;  /* of the journal's last commit */
     int in_use;         /* calls that use the file without the interpreter's lock */
+    pid_t user;         /* the process whose threads make them */
     int sync_failure;   /* errno of the first flush or sync that failed, 0 before */
     bool closed;
     bool shrunk;             /* some array may reach past the end */
@@ -64,6 +65,13 @@ is_mapping(PyObject *object)
 {
     return Py_TYPE(object)->tp_dealloc == mapping_dealloc;
 }
+
+/* Around what a call does with the file without the interpreter's lock: meanwhile the mapping is not given back. */
+void mapping_begin_use(MappingObject *self);
+void mapping_end_use(MappingObject *self);
+
+/* Wait until no call is between these, and let other threads run meanwhile. */
+void mapping_wait_until_unused(MappingObject *self);
 
 /* Flush, give back file and descriptor. Returns -1 with an exception set. Closing again does nothing. */
 int mapping_close(MappingObject *self);

@@ -256,11 +256,11 @@ growth_write(PyObject *object, PyObject *args)
         }
     }
     else {
-        self->in_use++;
+        mapping_begin_use(self);
         Py_BEGIN_ALLOW_THREADS
         status = nd_write(self->map.fd, buffer.buf, nbytes, self->map.offset + start);
         Py_END_ALLOW_THREADS
-        self->in_use--;
+        mapping_end_use(self);
     }
     PyBuffer_Release(&buffer);
     if (nd_fault_is_pending()) {

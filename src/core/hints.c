@@ -44,11 +44,11 @@ act_on_pages(PyObject *array, PyObject *chosen, nd_span_visitor visit, act *what
     what->is_done = mapping != NULL;
     if (has_pages && (!only_if_missing || nd_rows_are_missing(&rows))) {
         what->mapping = &mapping->map;
-        mapping->in_use++;
+        mapping_begin_use(mapping);
         Py_BEGIN_ALLOW_THREADS
         nd_visit_rows(&rows, visit, what);
         Py_END_ALLOW_THREADS
-        mapping->in_use--;
+        mapping_end_use(mapping);
     }
     Py_XDECREF(numbers);
     return fault_checked(PyBool_FromLong(what->is_done));
@@ -198,11 +198,11 @@ hints_residency(PyObject *self, PyObject *argument)
     for (nd_span part = all; part.from < all.to && status == 0 && !PyErr_Occurred(); part.from += step) {
         part.to = (size_t)(all.to - part.from) < step ? all.to : part.from + step;
         nd_residency found;
-        mapping->in_use++;
+        mapping_begin_use(mapping);
         Py_BEGIN_ALLOW_THREADS
         status = count_part(&mapping->map, fd, part, &found);
         Py_END_ALLOW_THREADS
-        mapping->in_use--;
+        mapping_end_use(mapping);
         PyObject *counts = Py_BuildValue("nKK", (Py_ssize_t)(part.to - part.from),
                                          (unsigned long long)(found.cached * page),
                                          (unsigned long long)(found.dirty * page));

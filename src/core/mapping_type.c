@@ -10,7 +10,6 @@
 #include <structmember.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 void
@@ -107,28 +106,18 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-/* Another thread may be writing to the file just now. */
-static void
-wait_until_unused(MappingObject *self)
-{
-    while (self->in_use > 0) {
-        Py_BEGIN_ALLOW_THREADS
-        nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
-        Py_END_ALLOW_THREADS
-    }
-}
-
-/* Give the file back. Returns an errno value. */
+/* Give the file back, when no thread uses it any more. Returns an errno value. */
 static int
 give_back(MappingObject *self)
 {
     int status = 0;
     bool forget = self->sync_failure != 0;
+    self->closed = true; /* first, so that nobody begins anew: with many threads it would always be in use */
+    mapping_wait_until_unused(self);
     if (self->map.block != NULL) {
         commit_undo(self);
     }
     int released = growth_release(self);
-    self->closed = true;
     Py_BEGIN_ALLOW_THREADS
     status = nd_guard_vacate(&self->map, forget);
     Py_END_ALLOW_THREADS
@@ -152,7 +141,6 @@ mapping_close(MappingObject *self)
     int flushed = mapping_flush(self, 0, self->map.nbytes);
     PyObject *type, *error, *trace;
     PyErr_Fetch(&type, &error, &trace);
-    wait_until_unused(self);
     /* Other threads were let run. */
     int status = self->closed ? 0 : give_back(self);
     PyErr_Restore(type, error, trace);

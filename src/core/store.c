@@ -153,11 +153,11 @@ window(const storing *job, int first, npy_intp count, char *data, bool is_source
 static void
 put(storing *job, char *to, const char *bytes, size_t nbytes)
 {
-    job->mapping->in_use++;
+    mapping_begin_use(job->mapping);
     Py_BEGIN_ALLOW_THREADS
     nd_put(&job->mapping->map, &job->putting, to, bytes, nbytes);
     Py_END_ALLOW_THREADS
-    job->mapping->in_use--;
+    mapping_end_use(job->mapping);
 }
 
 /* Convert `count` items along an axis, with all that the axes behind it have, to a place. Returns 0 or -1. */
