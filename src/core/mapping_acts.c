@@ -28,32 +28,46 @@ forget_other_processes(MappingObject *self)
     pid_t process = getpid();
     if (self->user != process) {
         self->user = process;
-        self->in_use = 0;
+        self->in_use = self->passing_by = 0;
     }
 }
 
 void
-mapping_begin_use(MappingObject *self)
+mapping_begin_use(MappingObject *self, bool passes_by)
 {
     forget_other_processes(self);
     self->in_use++;
+    self->passing_by += passes_by;
 }
 
 void
-mapping_end_use(MappingObject *self)
+mapping_end_use(MappingObject *self, bool passes_by)
 {
     self->in_use--;
+    self->passing_by -= passes_by;
+}
+
+static void
+wait_for(MappingObject *self, const int *calls)
+{
+    forget_other_processes(self);
+    while (*calls > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
+        Py_END_ALLOW_THREADS
+    }
 }
 
 void
 mapping_wait_until_unused(MappingObject *self)
 {
-    forget_other_processes(self);
-    while (self->in_use > 0) {
-        Py_BEGIN_ALLOW_THREADS
-        nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
-        Py_END_ALLOW_THREADS
-    }
+    wait_for(self, &self->in_use);
+}
+
+void
+mapping_wait_until_not_passed_by(MappingObject *self)
+{
+    wait_for(self, &self->passing_by);
 }
 
 /* ---- Acts ---- */
@@ -129,12 +143,12 @@ mapping_flush(MappingObject *self, size_t from, size_t nbytes)
         return -1;
     }
     int status;
-    mapping_begin_use(self);
+    mapping_begin_use(self, false);
     Py_BEGIN_ALLOW_THREADS
     status = mapping_settle(self);
     status = status != 0 ? status : nd_sync(&self->map, from, nbytes);
     Py_END_ALLOW_THREADS
-    mapping_end_use(self);
+    mapping_end_use(self, false);
     return synced(self, status);
 }
 
@@ -151,12 +165,12 @@ mapping_sync_data(MappingObject *self)
         return -1;
     }
     int status;
-    mapping_begin_use(self);
+    mapping_begin_use(self, false);
     Py_BEGIN_ALLOW_THREADS
     status = mapping_settle(self);
     status = status != 0 ? status : fdatasync(self->map.fd) < 0 ? errno : 0;
     Py_END_ALLOW_THREADS
-    mapping_end_use(self);
+    mapping_end_use(self, false);
     return synced(self, status);
 }
 
@@ -170,10 +184,10 @@ mapping_sync(MappingObject *self)
         return 0;
     }
     int status;
-    mapping_begin_use(self);
+    mapping_begin_use(self, false);
     Py_BEGIN_ALLOW_THREADS
     status = nd_sync_file(&self->map);
     Py_END_ALLOW_THREADS
-    mapping_end_use(self);
+    mapping_end_use(self, false);
     return synced(self, status);
 }

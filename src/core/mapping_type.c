@@ -237,9 +237,11 @@ mapping_madvise(PyObject *object, PyObject *args)
         Py_RETURN_NONE; /* the pages hold what nobody else has */
     }
     int status;
+    mapping_begin_use(self, true);
     Py_BEGIN_ALLOW_THREADS
     status = nd_advise(&self->map, (size_t)from, nbytes, advice);
     Py_END_ALLOW_THREADS
+    mapping_end_use(self, true);
     if (status != 0) {
         mapping_raise_errno(self, status);
         return NULL;

@@ -170,11 +170,11 @@ move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const cha
         nd_move_rows(rows);
         return 0;
     }
-    mapping_begin_use(mapping);
+    mapping_begin_use(mapping, false);
     Py_BEGIN_ALLOW_THREADS
     nd_move_rows(rows);
     Py_END_ALLOW_THREADS
-    mapping_end_use(mapping);
+    mapping_end_use(mapping, false);
     int64_t size;
     /* Through a file system of another machine's a read may be short, or zeros, while somebody cuts the file there. */
     bool is_bulk = rows->count * nd_row_nbytes(rows) >= VIEW_BULK_NBYTES || rows->fd >= 0;
@@ -597,11 +597,11 @@ ask_for(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers)
     nd_rows rows;
     if (rows_of_pages(&rows, self, numbers) && rows.count <= MOST_NBYTES / (nd_row_nbytes(&rows) + nd_page_size()) &&
         nd_rows_are_missing(&rows)) {
-        mapping_begin_use(mapping);
+        mapping_begin_use(mapping, false);
         Py_BEGIN_ALLOW_THREADS
         nd_visit_rows(&rows, request, NULL);
         Py_END_ALLOW_THREADS
-        mapping_end_use(mapping);
+        mapping_end_use(mapping, false);
     }
 }
 

@@ -4,6 +4,7 @@
 #include "put.h"
 #include "rows.h"
 #include "view.h"
+#include "way.h"
 
 #include <string.h>
 
@@ -153,11 +154,12 @@ window(const storing *job, int first, npy_intp count, char *data, bool is_source
 static void
 put(storing *job, char *to, const char *bytes, size_t nbytes)
 {
-    mapping_begin_use(job->mapping);
+    int fd = way_to_write(job->mapping, to, nbytes);
+    mapping_begin_use(job->mapping, true);
     Py_BEGIN_ALLOW_THREADS
-    nd_put(&job->mapping->map, &job->putting, to, bytes, nbytes);
+    nd_put(&job->mapping->map, &job->putting, fd, to, bytes, nbytes);
     Py_END_ALLOW_THREADS
-    mapping_end_use(job->mapping);
+    mapping_end_use(job->mapping, true);
 }
 
 /* Convert `count` items along an axis, with all that the axes behind it have, to a place. Returns 0 or -1. */
