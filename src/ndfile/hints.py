@@ -113,13 +113,18 @@ def _chosen(array: ArrayBase[Any, Any], index: Any) -> tuple[ArrayBase[Any, Any]
     if index is Ellipsis:
         return array, None
     if isinstance(index, (list, np.ndarray)) and np.ndim(index) > 0:
-        return array, index
-    if isinstance(index, tuple) and not all(isinstance(one, (int, slice, EllipsisType, np.integer)) for one in index):
+        return array, index if len(index) else np.zeros(0, np.intp)
+    whole = index if isinstance(index, tuple) else (index,)
+    if not all(_is_basic(one) for one in whole):
         raise LayoutError("the index is not one of rows, nor a basic one", "Pass row numbers, a mask, or slices.")
     # An ellipsis makes a view of a single item too.
-    whole = index if isinstance(index, tuple) else (index,)
     view: Any = array[whole if Ellipsis in whole else (*whole, ...)]
     return view, None
+
+
+def _is_basic(index: Any) -> bool:
+    """True for what gives a view, alone or with others such."""
+    return isinstance(index, (int, np.integer, slice, EllipsisType)) and not isinstance(index, bool)
 
 
 def _taken(array: ArrayBase[Any, Any], done: bool, index: Any) -> bool:
