@@ -32,7 +32,7 @@ numbers_in(PyArrayObject *self, PyObject *index)
     else if (PyList_CheckExact(index) && PyList_GET_SIZE(index) > 0) {
         array = (PyArrayObject *)PyArray_FROM_O(index);
         if (array == NULL) {
-            PyErr_Clear(); /* NumPy says it better */
+            view_leave_error_to_numpy();
         }
     }
     if (array == NULL) {
@@ -161,8 +161,23 @@ rows_lie_in(const nd_mapping *mapping, PyArrayObject *array)
     return low < mapping->range + mapping->range_size && high > mapping->range;
 }
 
-/* Move them, and let other threads run meanwhile if that may take long. Returns 0, or -1 if the file was cut before one of
- * their ends: the rest of its last page reads as zeros, without a fault. */
+/* True if the array or the file ended before one of the rows did when they were moved: the rest of the last page reads as zeros,
+ * without a fault. */
+static bool
+has_lost_ends(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows)
+{
+    const nd_mapping *map = &mapping->map;
+    if (mapping->shrunk && nd_end_of_rows(rows) > map->data + map->nbytes) {
+        return true; /* by another thread, or it would have been refused */
+    }
+    int64_t size;
+    /* Through a file system of another machine's a read may be short, or zeros, while somebody cuts the file there. */
+    bool is_bulk = rows->count * nd_row_nbytes(rows) >= VIEW_BULK_NBYTES || rows->fd >= 0;
+    return is_bulk && view_is_cut((PyObject *)self) && nd_size_now(map, &size) &&
+           nd_file_offset(map, nd_end_of_rows(rows)) > size;
+}
+
+/* Move them, and let other threads run meanwhile if that may take long. Returns 0 or -1. */
 static int
 move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const char *act)
 {
@@ -175,12 +190,7 @@ move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const cha
     nd_move_rows(rows);
     Py_END_ALLOW_THREADS
     mapping_end_use(mapping, false);
-    int64_t size;
-    /* Through a file system of another machine's a read may be short, or zeros, while somebody cuts the file there. */
-    bool is_bulk = rows->count * nd_row_nbytes(rows) >= VIEW_BULK_NBYTES || rows->fd >= 0;
-    bool is_cut = is_bulk && view_is_cut((PyObject *)self) &&
-                  nd_size_now(&mapping->map, &size) && nd_file_offset(&mapping->map, nd_end_of_rows(rows)) > size;
-    return is_cut ? fault_raise(mapping, act) : 0;
+    return has_lost_ends(self, mapping, rows) ? fault_raise(mapping, act) : 0;
 }
 
 /* ---- Gathering ---- */
@@ -220,7 +230,7 @@ set_strides(PyArrayObject *self, int ndim, const npy_intp *shape, bool is_c_orde
     npy_intp step = PyArray_ITEMSIZE(self);
     for (int i = ndim - 1; i >= 0; i--) {
         strides[order[i]] = step;
-        step *= shape[order[i]];
+        step = (npy_intp)((size_t)step * (size_t)shape[order[i]]); /* NumPy refuses what is too large */
     }
 }
 
@@ -263,7 +273,8 @@ is_basic(PyObject *index)
     return PySlice_Check(index) || PyLong_CheckExact(index) || index == Py_Ellipsis;
 }
 
-/* For an index of rows and then of basic indices: a view of all rows with these, and the rows; 0 for any other. */
+/* For an index of rows and then of basic indices: a view of all rows with these, and the rows; 0, maybe with an exception, for
+ * any other. */
 static int
 split(PyArrayObject *self, PyObject *index, PyArrayObject **view, PyObject **first)
 {
@@ -290,7 +301,7 @@ split(PyArrayObject *self, PyObject *index, PyArrayObject **view, PyObject **fir
     *first = PyTuple_GET_ITEM(index, 0);
     Py_DECREF(rest);
     if (*view == NULL) {
-        PyErr_Clear(); /* NumPy says it better */
+        view_leave_error_to_numpy();
     }
     return *view != NULL;
 }
@@ -384,7 +395,7 @@ numbers_to_take(PyArrayObject *self, const take_arguments *given)
     }
     Py_XDECREF(array);
     if (numbers == NULL) {
-        PyErr_Clear();
+        view_leave_error_to_numpy();
         return NULL;
     }
     npy_intp *index = PyArray_DATA(numbers), count = PyArray_SIZE(numbers), rows = count_of(self);
@@ -401,7 +412,17 @@ numbers_to_take(PyArrayObject *self, const take_arguments *given)
     return numbers;
 }
 
-/* True if rows can go right into an array: of the same shape and dtype, in order 'C', and not of the mapping itself. */
+static bool
+overlap(PyArrayObject *a, PyArrayObject *b)
+{
+    char *low, *high, *other_low, *other_high;
+    view_extent(a, &low, &high);
+    view_extent(b, &other_low, &other_high);
+    return low < other_high && other_low < high;
+}
+
+/* True if rows can go right into an array: of the same shape and dtype, in order 'C', and neither of the mapping itself nor of
+ * the index. */
 static bool
 can_take_into(PyArrayObject *self, PyArrayObject *numbers, PyObject *out)
 {
@@ -413,7 +434,8 @@ can_take_into(PyArrayObject *self, PyArrayObject *numbers, PyObject *out)
     PyArrayObject *into = (PyArrayObject *)out;
     return PyArray_NDIM(into) == ndim && PyArray_CompareLists(PyArray_DIMS(into), shape, ndim) &&
            PyArray_EquivTypes(PyArray_DESCR(into), PyArray_DESCR(self)) && PyArray_IS_C_CONTIGUOUS(into) &&
-           PyArray_ISWRITEABLE(into) && !rows_lie_in(&view_mapping((PyObject *)self)->map, into);
+           PyArray_ISWRITEABLE(into) && !rows_lie_in(&view_mapping((PyObject *)self)->map, into) &&
+           !overlap(numbers, into);
 }
 
 PyObject *
@@ -612,7 +634,7 @@ rows_set(PyArrayObject *self, PyObject *index, PyObject *value)
     PyObject *first;
     if (PyTuple_CheckExact(index)) {
         if (!split(self, index, &view, &first)) {
-            return 0;
+            return PyErr_Occurred() ? -1 : 0;
         }
         int status = rows_set(view, first, value);
         Py_DECREF(view);

@@ -279,7 +279,8 @@ store_into(PyArrayObject *view, PyObject *value)
     }
     if (is_ours) {
         status = store_all(&job) < 0 ? -1 : 1;
-        if (status > 0 && view_is_cut((PyObject *)view)) {
+        bool is_behind_end = job.mapping->shrunk && view_has_lost_items((PyObject *)view, job.mapping);
+        if (status > 0 && (is_behind_end || view_is_cut((PyObject *)view))) {
             status = fault_raise(job.mapping, "write");
         }
     }
@@ -287,7 +288,8 @@ store_into(PyArrayObject *view, PyObject *value)
     return status < 0 && nd_fault_is_pending() ? 1 : status; /* the fault is raised by whoever called */
 }
 
-/* No less than the bytes that an index names, as far as that is quickly told; 0 for one that is not basic. */
+/* No less than the bytes that an index names, as far as that is quickly told; 0, maybe with an exception, for one that is not
+ * basic. */
 static npy_intp
 most_nbytes(PyArrayObject *self, PyObject *index)
 {
@@ -314,7 +316,7 @@ most_nbytes(PyArrayObject *self, PyObject *index)
     }
     Py_ssize_t start, stop, step;
     if (PySlice_Unpack(first, &start, &stop, &step) < 0) {
-        PyErr_Clear();
+        view_leave_error_to_numpy();
         return 0;
     }
     return nbytes / rows * PySlice_AdjustIndices(rows, &start, &stop, step);
@@ -324,12 +326,12 @@ int
 store_assign(PyArrayObject *self, PyObject *index, PyObject *value)
 {
     if (most_nbytes(self, index) < LARGE_NBYTES) {
-        return 0;
+        return PyErr_Occurred() ? -1 : 0;
     }
     PyArrayObject *view = (PyArrayObject *)PyArray_Type.tp_as_mapping->mp_subscript((PyObject *)self, index);
     if (view == NULL) {
-        PyErr_Clear(); /* NumPy says it better */
-        return 0;
+        view_leave_error_to_numpy();
+        return PyErr_Occurred() ? -1 : 0;
     }
     int status = PyArray_Check(view) ? store_into(view, value) : 0;
     Py_DECREF(view);

@@ -1,6 +1,7 @@
 """What threads do to an array, and processes that are forked, while others of its rows are on their way."""
 
 import contextlib
+import operator
 import signal
 import threading
 import time
@@ -84,3 +85,22 @@ def test_closing_does_not_wait_for_ever_where_threads_gather_without_a_pause(row
         for _ in range(4):
             stack.enter_context(other_thread(gather))
         array.close()
+
+
+ACTS = {"gather": lambda array, index: array[index], "scatter": lambda array, index: operator.setitem(array, index, 1)}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_rows_that_another_thread_cuts_off_while_they_are_moved_raise(tmp_path, act):
+    """They are on the page on which the array then ends: that page gives no fault."""
+    np.save(tmp_path / "x.npy", np.ones(100, np.uint8))
+    index = np.full(40_000_000, 99)  # for some hundredths of a second
+
+    def move():
+        with pytest.raises(nf.FaultError):
+            act(array, index)
+
+    with nf.open(str(tmp_path / "x.npy"), "r+") as array, other_thread(move) as thread:
+        time.sleep(0.015)
+        array.resize(50)
+        assert thread.is_alive()
