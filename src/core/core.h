@@ -46,6 +46,7 @@ typedef struct {
     uint64_t sequence;  /* of the journal's last commit */
     int in_use;         /* calls that use the file without the interpreter's lock */
     int passing_by;     /* those of them that pass the map by */
+    int waiting;        /* calls that wait until there are none of these */
     pid_t user;         /* the process whose threads make them */
     int sync_failure;   /* errno of the first flush or sync that failed, 0 before */
     bool closed;
@@ -69,7 +70,7 @@ is_mapping(PyObject *object)
 
 /* Around what a call does with the file without the interpreter's lock: meanwhile the mapping is not given back. If it passes
  * the map by, that is, writes to the file or gives up pages, then no atomic block begins either, and the array does not become
- * shorter. */
+ * shorter; to begin that may let other threads run. */
 void mapping_begin_use(MappingObject *self, bool passes_by);
 void mapping_end_use(MappingObject *self, bool passes_by);
 

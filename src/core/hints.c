@@ -28,8 +28,8 @@ static void
 visit_pages(MappingObject *mapping, const nd_rows *rows, nd_span_visitor visit, act *what)
 {
     what->mapping = &mapping->map;
-    what->fd = what->passes_by ? nd_borrow_fd(&mapping->map) : -1;
     mapping_begin_use(mapping, what->passes_by);
+    what->fd = what->passes_by ? nd_borrow_fd(&mapping->map) : -1;
     Py_BEGIN_ALLOW_THREADS
     nd_visit_rows(rows, visit, what);
     Py_END_ALLOW_THREADS

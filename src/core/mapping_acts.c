@@ -28,14 +28,26 @@ forget_other_processes(MappingObject *self)
     pid_t process = getpid();
     if (self->user != process) {
         self->user = process;
-        self->in_use = self->passing_by = 0;
+        self->in_use = self->passing_by = self->waiting = 0;
     }
+}
+
+static void
+let_others_run(void)
+{
+    Py_BEGIN_ALLOW_THREADS
+    nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
+    Py_END_ALLOW_THREADS
 }
 
 void
 mapping_begin_use(MappingObject *self, bool passes_by)
 {
     forget_other_processes(self);
+    /* Whoever waits would never come where others begin anew all the time. */
+    while (passes_by && self->waiting > 0) {
+        let_others_run();
+    }
     self->in_use++;
     self->passing_by += passes_by;
 }
@@ -47,27 +59,24 @@ mapping_end_use(MappingObject *self, bool passes_by)
     self->passing_by -= passes_by;
 }
 
-static void
-wait_for(MappingObject *self, const int *calls)
-{
-    forget_other_processes(self);
-    while (*calls > 0) {
-        Py_BEGIN_ALLOW_THREADS
-        nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
-        Py_END_ALLOW_THREADS
-    }
-}
-
 void
 mapping_wait_until_unused(MappingObject *self)
 {
-    wait_for(self, &self->in_use);
+    forget_other_processes(self);
+    while (self->in_use > 0) {
+        let_others_run();
+    }
 }
 
 void
 mapping_wait_until_not_passed_by(MappingObject *self)
 {
-    wait_for(self, &self->passing_by);
+    forget_other_processes(self);
+    self->waiting++;
+    while (self->passing_by > 0) {
+        let_others_run();
+    }
+    self->waiting--;
 }
 
 /* ---- Acts ---- */

@@ -233,14 +233,14 @@ mapping_madvise(PyObject *object, PyObject *args)
         checked_range(self, "madvise", from, size, &nbytes) < 0) {
         return NULL;
     }
-    if (self->map.block != NULL && (advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE)) {
-        Py_RETURN_NONE; /* the pages hold what nobody else has */
-    }
-    int status;
+    int status = 0;
     mapping_begin_use(self, true);
-    Py_BEGIN_ALLOW_THREADS
-    status = nd_advise(&self->map, (size_t)from, nbytes, advice);
-    Py_END_ALLOW_THREADS
+    bool drops = advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE;
+    if (self->map.block == NULL || !drops) { /* in a block the pages hold what nobody else has */
+        Py_BEGIN_ALLOW_THREADS
+        status = nd_advise(&self->map, (size_t)from, nbytes, advice);
+        Py_END_ALLOW_THREADS
+    }
     mapping_end_use(self, true);
     if (status != 0) {
         mapping_raise_errno(self, status);

@@ -154,8 +154,8 @@ window(const storing *job, int first, npy_intp count, char *data, bool is_source
 static void
 put(storing *job, char *to, const char *bytes, size_t nbytes)
 {
-    int fd = way_to_write(job->mapping, to, nbytes);
     mapping_begin_use(job->mapping, true);
+    int fd = way_to_write(job->mapping, to, nbytes);
     Py_BEGIN_ALLOW_THREADS
     nd_put(&job->mapping->map, &job->putting, fd, to, bytes, nbytes);
     Py_END_ALLOW_THREADS

@@ -87,6 +87,25 @@ def test_closing_does_not_wait_for_ever_where_threads_gather_without_a_pause(row
         array.close()
 
 
+def test_an_atomic_block_begins_though_another_thread_stores_without_a_pause(rows_file):
+    done, values = [], np.ones((ROWS, ROW_NBYTES), np.uint8)
+
+    def store():
+        for _ in range(2000):
+            array[...] = values
+            done.append(1)
+            if stop.is_set():
+                break
+
+    stop = threading.Event()
+    with mapped(rows_file) as array, other_thread(store):
+        time.sleep(0.01)
+        with array.atomic():
+            begun_after = len(done)
+        stop.set()
+    assert begun_after < 2000
+
+
 ACTS = {"gather": lambda array, index: array[index], "scatter": lambda array, index: operator.setitem(array, index, 1)}
 
 
