@@ -82,24 +82,18 @@ rows_numbers(PyArrayObject *self, PyObject *index)
 
 /* ---- What a row is ---- */
 
-typedef struct {
-    npy_intp size, mapped, memory; /* items along it; steps on both sides */
-} axis;
-
 static npy_intp
 magnitude(npy_intp step)
 {
     return step < 0 ? -step : step;
 }
 
-/* The axes of `array` from `first` on that have more than one item, longest steps first, in the order that NumPy gives a
- * new array for one with these steps. Returns how many. */
-static int
-axes_of(PyArrayObject *array, int first, const npy_intp *memory_strides, axis *axes)
+int
+rows_axes(PyArrayObject *array, int first, const npy_intp *memory_strides, rows_axis *axes)
 {
     int count = 0;
     for (int i = first; i < PyArray_NDIM(array); i++) {
-        axis one = {PyArray_DIM(array, i), PyArray_STRIDE(array, i), memory_strides == NULL ? 0 : memory_strides[i]};
+        rows_axis one = {PyArray_DIM(array, i), PyArray_STRIDE(array, i), memory_strides == NULL ? 0 : memory_strides[i]};
         if (one.size == 1) {
             continue;
         }
@@ -114,7 +108,7 @@ axes_of(PyArrayObject *array, int first, const npy_intp *memory_strides, axis *a
 
 /* Let a row be what these axes make of it: pieces that lie together on both sides. */
 static void
-set_pieces(nd_rows *rows, axis *axes, int count, npy_intp itemsize)
+set_pieces(nd_rows *rows, rows_axis *axes, int count, npy_intp itemsize)
 {
     npy_intp piece = itemsize;
     while (count > 0 && axes[count - 1].mapped == piece && axes[count - 1].memory == piece) {
@@ -124,7 +118,7 @@ set_pieces(nd_rows *rows, axis *axes, int count, npy_intp itemsize)
     rows->ndim = 0;
     for (int i = 0; i < count; i++) {
         int last = rows->ndim - 1;
-        axis one = axes[i];
+        rows_axis one = axes[i];
         if (last >= 0 && rows->mapped_strides[last] == one.size * one.mapped &&
             rows->memory_strides[last] == one.size * one.memory) {
             rows->shape[last] *= (size_t)one.size; /* the two are one */
@@ -238,11 +232,11 @@ set_strides(PyArrayObject *self, int ndim, const npy_intp *shape, bool is_c_orde
 static int
 gather(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyArrayObject *into)
 {
-    axis axes[NPY_MAXDIMS];
+    rows_axis axes[NPY_MAXDIMS];
     int of_index = PyArray_NDIM(numbers);
     const npy_intp *strides = PyArray_STRIDES(into) + of_index - 1;
     nd_rows rows = rows_of(self, mapping, numbers, false);
-    set_pieces(&rows, axes, axes_of(self, 1, strides, axes), PyArray_ITEMSIZE(self));
+    set_pieces(&rows, axes, rows_axes(self, 1, strides, axes), PyArray_ITEMSIZE(self));
     rows.fd = way_to_read(mapping);
     rows.memory = PyArray_BYTES(into);
     rows.memory_stride = (ptrdiff_t)nd_row_nbytes(&rows);
@@ -591,7 +585,7 @@ static int
 scatter(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyArrayObject *values)
 {
     npy_intp shape[NPY_MAXDIMS], strides[NPY_MAXDIMS];
-    axis axes[NPY_MAXDIMS];
+    rows_axis axes[NPY_MAXDIMS];
     int ndim = shape_of(self, numbers, shape), of_index = PyArray_NDIM(numbers);
     nd_rows rows = rows_of(self, mapping, numbers, true);
     bool is_alike = PyArray_EquivTypes(PyArray_DESCR(self), PyArray_DESCR(values));
@@ -599,7 +593,7 @@ scatter(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyA
         !join_steps(of_index, shape, strides, &rows.memory_stride)) {
         return 0;
     }
-    set_pieces(&rows, axes, axes_of(self, 1, strides + of_index - 1, axes), PyArray_ITEMSIZE(self));
+    set_pieces(&rows, axes, rows_axes(self, 1, strides + of_index - 1, axes), PyArray_ITEMSIZE(self));
     rows.memory = PyArray_BYTES(values);
     return move(self, mapping, &rows, "write") < 0 ? -1 : 1;
 }
@@ -661,11 +655,11 @@ bool
 rows_of_pages(nd_rows *rows, PyArrayObject *self, PyArrayObject *numbers)
 {
     MappingObject *mapping = view_mapping((PyObject *)self);
-    axis axes[NPY_MAXDIMS + 1];
+    rows_axis axes[NPY_MAXDIMS + 1];
     if (mapping == NULL || PyArray_SIZE(self) == 0 || (numbers != NULL && PyArray_SIZE(numbers) == 0)) {
         return false;
     }
-    int count = axes_of(self, numbers == NULL ? 0 : 1, NULL, axes);
+    int count = rows_axes(self, numbers == NULL ? 0 : 1, NULL, axes);
     char *mapped = PyArray_BYTES(self);
     npy_intp extent = PyArray_ITEMSIZE(self), page = (npy_intp)nd_page_size();
     for (int i = 0; i < count; i++) {
@@ -682,7 +676,7 @@ rows_of_pages(nd_rows *rows, PyArrayObject *self, PyArrayObject *numbers)
     }
     else {
         /* Along the axis with the longest steps, of which there is one at least. */
-        axis longest = count > 0 ? axes[0] : (axis){.size = 1};
+        rows_axis longest = count > 0 ? axes[0] : (rows_axis){.size = 1};
         *rows = (nd_rows){.mapping = &mapping->map, .fd = -1, .count = (size_t)longest.size,
                           .rows = (size_t)longest.size, .mapped_stride = longest.mapped};
     }

@@ -20,16 +20,12 @@ enum { BUFFER_NBYTES = 8 << 20 };
 /* ---- Both sides, axis by axis ---- */
 
 typedef struct {
-    npy_intp size, to, from; /* items along it; steps in the destination and in the values */
-} axis;
-
-typedef struct {
     MappingObject *mapping;
     nd_putting putting;
     PyArray_Descr *to_type, *from_type;
     PyArrayObject *values;
     int ndim;
-    axis axes[NPY_MAXDIMS]; /* longest steps in the destination first */
+    rows_axis axes[NPY_MAXDIMS]; /* none of the steps in the destination is backwards */
     char *to, *from;
     int first_joined;       /* from this axis on the destination lies together */
     PyArrayObject *buffer;  /* or NULL: the values are as the file has them */
@@ -40,25 +36,16 @@ typedef struct {
 } storing;
 
 static void
-sort_axes(storing *job, PyArrayObject *view, const npy_intp *from_strides)
+set_axes(storing *job, PyArrayObject *view, const npy_intp *from_strides)
 {
-    job->ndim = 0;
-    for (int i = 0; i < PyArray_NDIM(view); i++) {
-        axis one = {PyArray_DIM(view, i), PyArray_STRIDE(view, i), from_strides[i]};
-        if (one.size == 1) {
-            continue;
+    job->ndim = rows_axes(view, 0, from_strides, job->axes);
+    for (rows_axis *one = job->axes; one < job->axes + job->ndim; one++) {
+        if (one->mapped < 0) {
+            job->to += (one->size - 1) * one->mapped;
+            job->from += (one->size - 1) * one->memory;
+            one->mapped = -one->mapped;
+            one->memory = -one->memory;
         }
-        if (one.to < 0) {
-            job->to += (one.size - 1) * one.to;
-            job->from += (one.size - 1) * one.from;
-            one.to = -one.to;
-            one.from = -one.from;
-        }
-        int place = job->ndim++;
-        for (; place > 0 && job->axes[place - 1].to < one.to; place--) {
-            job->axes[place] = job->axes[place - 1];
-        }
-        job->axes[place] = one;
     }
 }
 
@@ -68,7 +55,7 @@ join_axes(storing *job)
 {
     npy_intp nbytes = job->to_type->elsize;
     job->first_joined = job->ndim;
-    while (job->first_joined > 0 && job->axes[job->first_joined - 1].to == nbytes) {
+    while (job->first_joined > 0 && job->axes[job->first_joined - 1].mapped == nbytes) {
         nbytes *= job->axes[--job->first_joined].size;
     }
     return nbytes;
@@ -82,7 +69,7 @@ is_alike(const storing *job, int first)
         return false;
     }
     for (int i = first; i < job->ndim; i++) {
-        if (job->axes[i].from != job->axes[i].to) {
+        if (job->axes[i].memory != job->axes[i].mapped) {
             return false;
         }
     }
@@ -138,7 +125,7 @@ window(const storing *job, int first, npy_intp count, char *data, bool is_source
     int ndim = job->ndim - first;
     for (int i = 0; i < ndim; i++) {
         shape[i] = i == 0 ? count : job->axes[first + i].size;
-        strides[i] = is_source ? job->axes[first + i].from : job->axes[first + i].to;
+        strides[i] = is_source ? job->axes[first + i].memory : job->axes[first + i].mapped;
     }
     PyArray_Descr *dtype = is_source ? job->from_type : job->to_type;
     Py_INCREF(dtype);
@@ -209,20 +196,20 @@ store_axes(storing *job, int at, char *to, char *from)
         put(job, to, from, nbytes);
         return nd_fault_is_pending() ? -1 : 0;
     }
-    axis one = job->axes[at];
+    rows_axis one = job->axes[at];
     size_t step = nbytes / (size_t)one.size;
     if (is_joined && step <= BUFFER_NBYTES) {
         npy_intp most = (npy_intp)(BUFFER_NBYTES / step);
         for (npy_intp i = 0; i < one.size; i += most) {
             npy_intp count = one.size - i < most ? one.size - i : most;
-            if (put_converted(job, at, count, to + i * one.to, from + i * one.from, step * (size_t)count) < 0) {
+            if (put_converted(job, at, count, to + i * one.mapped, from + i * one.memory, step * (size_t)count) < 0) {
                 return -1;
             }
         }
         return 0;
     }
     for (npy_intp i = 0; i < one.size; i++) {
-        if (store_axes(job, at + 1, to + i * one.to, from + i * one.from) < 0) {
+        if (store_axes(job, at + 1, to + i * one.mapped, from + i * one.memory) < 0) {
             return -1;
         }
     }
@@ -274,7 +261,7 @@ store_into(PyArrayObject *view, PyObject *value)
     bool is_ours = rows_broadcast(values, PyArray_NDIM(view), PyArray_DIMS(view), strides) &&
                    !rows_lie_in(&job.mapping->map, values) && job.to_type->elsize > 0;
     if (is_ours) {
-        sort_axes(&job, view, strides);
+        set_axes(&job, view, strides);
         is_ours = join_axes(&job) >= PART_NBYTES && !view_is_cut((PyObject *)view);
     }
     if (is_ours) {
