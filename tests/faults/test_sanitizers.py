@@ -102,7 +102,7 @@ def test_the_core_that_is_tested_is_the_sanitized_one(sanitized, site):
     assert b"__ubsan_handle" in core
 
 
-# Every file of tests of the core, and how many examples those that draw them take: the sanitizers make each a few times slower.
+# Every file of tests of the core, and how many examples are drawn: the sanitizers make each a few times slower.
 SANITIZED = {
     "unit": "150",
     "parity/test_against_numpy.py": "150",
