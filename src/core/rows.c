@@ -155,8 +155,8 @@ rows_lie_in(const nd_mapping *mapping, PyArrayObject *array)
     return low < mapping->range + mapping->range_size && high > mapping->range;
 }
 
-/* True if the array or the file ended before one of the rows did when they were moved: the rest of the last page reads as zeros,
- * without a fault. */
+/* True if the array or the file ended before one of the rows did when they were moved: the rest of the last page reads as
+ * zeros, without a fault. */
 static bool
 has_lost_ends(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows)
 {
