@@ -42,6 +42,7 @@ commit_begin(PyObject *object, PyObject *limit)
     if (most == -1 && PyErr_Occurred()) {
         return NULL;
     }
+    mapping_wait_until_not_passed_by(self);
     if (mapping_check(self, "atomic") < 0) {
         return NULL;
     }
@@ -98,11 +99,11 @@ commit_end(PyObject *object, PyObject *Py_UNUSED(ignored))
     nd_commit_stage stage;
     int64_t size = size_after(self);
     int status;
-    self->in_use++;
+    mapping_begin_use(self, false);
     Py_BEGIN_ALLOW_THREADS
     status = nd_block_commit(&self->map, self->journal, ++self->sequence, size, &stage);
     Py_END_ALLOW_THREADS
-    self->in_use--;
+    mapping_end_use(self, false);
     self->journal_is_revoked = true;
     if (stage == ND_DURABLE) {
         self->journal_is_needed = true;
@@ -170,11 +171,11 @@ commit_settle_method(PyObject *object, PyObject *Py_UNUSED(ignored))
     MappingObject *self = (MappingObject *)object;
     int status = 0;
     if (self->journal >= 0) {
-        self->in_use++;
+        mapping_begin_use(self, false);
         Py_BEGIN_ALLOW_THREADS
         status = mapping_settle(self);
         Py_END_ALLOW_THREADS
-        self->in_use--;
+        mapping_end_use(self, false);
     }
     if (status != 0) {
         mapping_raise_errno(self, status);

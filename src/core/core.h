@@ -45,6 +45,9 @@ typedef struct {
     char *journal_path;
     uint64_t sequence;  /* of the journal's last commit */
     int in_use;         /* calls that use the file without the interpreter's lock */
+    int passing_by;     /* those of them that pass the map by */
+    int waiting;        /* calls that wait until there are none of these */
+    pid_t user;         /* the process whose threads make them */
     int sync_failure;   /* errno of the first flush or sync that failed, 0 before */
     bool closed;
     bool shrunk;             /* some array may reach past the end */
@@ -56,9 +59,6 @@ typedef struct {
 
 extern PyType_Spec mapping_spec;
 
-/* Have each child that is forked forget the calls of threads that it has not got. Returns an errno value. */
-int mapping_watch_forks(void);
-
 void mapping_dealloc(PyObject *object);
 
 /* True for instances of Mapping. A heap type has no static address, its slots do; Mapping cannot be subclassed. */
@@ -67,6 +67,16 @@ is_mapping(PyObject *object)
 {
     return Py_TYPE(object)->tp_dealloc == mapping_dealloc;
 }
+
+/* Around what a call does with the file without the interpreter's lock: meanwhile the mapping is not given back. If it passes
+ * the map by, that is, writes to the file or gives up pages, then no atomic block begins either, and the array does not become
+ * shorter; to begin that may let other threads run. */
+void mapping_begin_use(MappingObject *self, bool passes_by);
+void mapping_end_use(MappingObject *self, bool passes_by);
+
+/* Wait until no call is between these, and let other threads run meanwhile. */
+void mapping_wait_until_unused(MappingObject *self);
+void mapping_wait_until_not_passed_by(MappingObject *self);
 
 /* Flush, give back file and descriptor. Returns -1 with an exception set. Closing again does nothing. */
 int mapping_close(MappingObject *self);

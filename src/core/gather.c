@@ -31,7 +31,8 @@ typedef struct {
 INLINE ptrdiff_t
 row_at(const nd_rows *rows, size_t i)
 {
-    int64_t row = rows->index == NULL ? (int64_t)i : rows->index[i];
+    /* Loaded once: another thread may change it between being looked at and being used. */
+    int64_t row = rows->index == NULL ? (int64_t)i : __atomic_load_n(&rows->index[i], __ATOMIC_RELAXED);
     row += row < 0 ? (int64_t)rows->rows : 0;
     return (size_t)row < rows->rows ? (ptrdiff_t)row : -1;
 }

@@ -178,6 +178,9 @@ growth_set_rows(PyObject *object, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "_set_rows() takes an array that was opened, and a number of rows");
         return NULL;
     }
+    if (rows < PyArray_DIM((PyArrayObject *)object, growing_axis(self, (PyArrayObject *)object))) {
+        mapping_wait_until_not_passed_by(self);
+    }
     if (self->closed) {
         fault_raise(self, "resize");
         return NULL;
@@ -256,11 +259,11 @@ growth_write(PyObject *object, PyObject *args)
         }
     }
     else {
-        self->in_use++;
+        mapping_begin_use(self, false);
         Py_BEGIN_ALLOW_THREADS
         status = nd_write(self->map.fd, buffer.buf, nbytes, self->map.offset + start);
         Py_END_ALLOW_THREADS
-        self->in_use--;
+        mapping_end_use(self, false);
     }
     PyBuffer_Release(&buffer);
     if (nd_fault_is_pending()) {

@@ -77,12 +77,6 @@ nd_guard_drop(nd_mapping *mapping)
     nd_guard_unlock();
 }
 
-nd_mapping *
-nd_guard_newest(void)
-{
-    return known;
-}
-
 void
 nd_guard_mark(nd_mapping *mapping, nd_cause cause, int64_t offset)
 {

@@ -37,10 +37,6 @@ int nd_guard_know_forks(void);
 void nd_guard_add(nd_mapping *mapping);
 void nd_guard_drop(nd_mapping *mapping);
 
-/* The newest of the known mappings, from which `next` leads to the others. Only for a child that was just forked, in which
- * nobody else changes them. */
-nd_mapping *nd_guard_newest(void);
-
 /* Note that something went wrong with the mapping's bytes, if it is the first time. */
 void nd_guard_mark(nd_mapping *mapping, nd_cause cause, int64_t offset);
 

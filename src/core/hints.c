@@ -20,35 +20,43 @@
 typedef struct {
     const nd_mapping *mapping;
     int fd, advice;
-    bool is_done; /* so far, by a kernel that knows how */
+    bool passes_by; /* needs the descriptor, and no atomic block */
+    bool is_done;   /* so far, by a kernel that knows how */
 } act;
+
+static void
+visit_pages(MappingObject *mapping, const nd_rows *rows, nd_span_visitor visit, act *what)
+{
+    what->mapping = &mapping->map;
+    mapping_begin_use(mapping, what->passes_by);
+    what->fd = what->passes_by ? nd_borrow_fd(&mapping->map) : -1;
+    Py_BEGIN_ALLOW_THREADS
+    nd_visit_rows(rows, visit, what);
+    Py_END_ALLOW_THREADS
+    mapping_end_use(mapping, what->passes_by);
+    nd_return_fd(&mapping->map, what->fd);
+}
 
 /* Visit the pages of all of an array, or of the rows in `chosen` unless that is None. Returns True if it was done,
  * NotImplemented for what names no rows. */
 static PyObject *
 act_on_pages(PyObject *array, PyObject *chosen, nd_span_visitor visit, act *what, bool only_if_missing)
 {
-    PyArrayObject *self = (PyArrayObject *)array, *numbers = NULL;
+    PyArrayObject *self = (PyArrayObject *)array;
+    PyArrayObject *numbers = chosen == Py_None ? NULL : rows_numbers(self, chosen);
+    /* Now, because Python code may have been asked for the rows. */
+    if (PyErr_Occurred() || view_refuse_closed(array, "advise") < 0) {
+        Py_XDECREF(numbers);
+        return fault_checked(NULL);
+    }
+    if (numbers == NULL && chosen != Py_None) {
+        return fault_checked(Py_NewRef(Py_NotImplemented));
+    }
     MappingObject *mapping = view_mapping(array);
-    if (view_refuse_closed(array, "advise") < 0) {
-        return NULL;
-    }
-    if (chosen != Py_None) {
-        numbers = rows_numbers(self, chosen);
-        if (numbers == NULL) {
-            return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-        }
-    }
     nd_rows rows;
-    bool has_pages = rows_of_pages(&rows, self, numbers);
     what->is_done = mapping != NULL;
-    if (has_pages && (!only_if_missing || nd_rows_are_missing(&rows))) {
-        what->mapping = &mapping->map;
-        mapping->in_use++;
-        Py_BEGIN_ALLOW_THREADS
-        nd_visit_rows(&rows, visit, what);
-        Py_END_ALLOW_THREADS
-        mapping->in_use--;
+    if (rows_of_pages(&rows, self, numbers) && (!only_if_missing || nd_rows_are_missing(&rows))) {
+        visit_pages(mapping, &rows, visit, what);
     }
     Py_XDECREF(numbers);
     return fault_checked(PyBool_FromLong(what->is_done));
@@ -108,7 +116,7 @@ hints_prefetch(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "|Opp:_prefetch", &rows, &wait, &only_if_missing)) {
         return NULL;
     }
-    act what = {.fd = -1};
+    act what = {.advice = 0};
     result = act_on_pages(self, rows, request, &what, only_if_missing);
     if (wait && result == Py_True) {
         Py_SETREF(result, act_on_pages(self, rows, populate, &what, false));
@@ -124,16 +132,11 @@ PyObject *
 hints_release(PyObject *self, PyObject *args)
 {
     PyObject *rows = Py_None;
-    MappingObject *mapping = view_mapping(self);
     if (!PyArg_ParseTuple(args, "|O:_release", &rows)) {
         return NULL;
     }
-    act what = {.fd = mapping == NULL ? -1 : nd_borrow_fd(&mapping->map)};
-    PyObject *result = act_on_pages(self, rows, give_up, &what, false);
-    if (mapping != NULL) {
-        nd_return_fd(&mapping->map, what.fd);
-    }
-    return result;
+    act what = {.passes_by = true};
+    return act_on_pages(self, rows, give_up, &what, false);
 }
 
 const char hints_advise_doc[] =
@@ -153,7 +156,7 @@ hints_advise(PyObject *self, PyObject *advice)
     };
     for (size_t i = 0; PyUnicode_Check(advice) && i < sizeof NAMES / sizeof *NAMES; i++) {
         if (PyUnicode_CompareWithASCIIString(advice, NAMES[i].name) == 0) {
-            act what = {.fd = -1, .advice = NAMES[i].advice};
+            act what = {.advice = NAMES[i].advice};
             return act_on_pages(self, Py_None, advise, &what, false);
         }
     }
@@ -169,11 +172,18 @@ const char hints_residency_doc[] =
 
 /* Count one part. Returns an errno value. */
 static int
-count_part(const nd_mapping *mapping, int fd, nd_span part, nd_residency *found)
+count_part(MappingObject *self, nd_span part, nd_residency *found)
 {
-    int status = fd < 0 ? EBADF
-                        : nd_count_cached(fd, nd_file_offset(mapping, part.from), part.to - part.from, found);
-    return status == 0 ? 0 : nd_count_mapped(part, found);
+    const nd_mapping *map = &self->map;
+    int status, fd = nd_borrow_fd(map);
+    mapping_begin_use(self, false);
+    Py_BEGIN_ALLOW_THREADS
+    status = fd < 0 ? EBADF : nd_count_cached(fd, nd_file_offset(map, part.from), part.to - part.from, found);
+    status = status == 0 ? 0 : nd_count_mapped(part, found);
+    Py_END_ALLOW_THREADS
+    mapping_end_use(self, false);
+    nd_return_fd(map, fd); /* each time: between two parts the mapping may be closed */
+    return status;
 }
 
 PyObject *
@@ -194,15 +204,11 @@ hints_residency(PyObject *self, PyObject *argument)
     nd_span all = nd_pages_around(low, (size_t)(high - low));
     size_t page = nd_page_size(), pages = (size_t)(all.to - all.from) / page, wanted = parts < 1 ? 1 : (size_t)parts;
     size_t step = (pages + wanted - 1) / wanted * page;
-    int status = 0, fd = nd_borrow_fd(&mapping->map);
-    for (nd_span part = all; part.from < all.to && status == 0 && !PyErr_Occurred(); part.from += step) {
+    int status = 0;
+    for (nd_span part = all; part.from < all.to && status == 0; part.from += step) {
         part.to = (size_t)(all.to - part.from) < step ? all.to : part.from + step;
         nd_residency found;
-        mapping->in_use++;
-        Py_BEGIN_ALLOW_THREADS
-        status = count_part(&mapping->map, fd, part, &found);
-        Py_END_ALLOW_THREADS
-        mapping->in_use--;
+        status = count_part(mapping, part, &found);
         PyObject *counts = Py_BuildValue("nKK", (Py_ssize_t)(part.to - part.from),
                                          (unsigned long long)(found.cached * page),
                                          (unsigned long long)(found.dirty * page));
@@ -211,7 +217,6 @@ hints_residency(PyObject *self, PyObject *argument)
         }
         Py_XDECREF(counts);
     }
-    nd_return_fd(&mapping->map, fd);
     if (status != 0) {
         Py_CLEAR(list);
         if (!PyErr_Occurred()) {

@@ -3,6 +3,7 @@
 #include "fault_error.h"
 
 #include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 int
@@ -17,6 +18,68 @@ mapping_raise_errno(MappingObject *self, int status)
     }
     return -1;
 }
+
+/* ---- Use without the interpreter's lock ---- */
+
+/* A fork has the numbers of the calls of other threads, but not those threads. */
+static void
+forget_other_processes(MappingObject *self)
+{
+    pid_t process = getpid();
+    if (self->user != process) {
+        self->user = process;
+        self->in_use = self->passing_by = self->waiting = 0;
+    }
+}
+
+static void
+let_others_run(void)
+{
+    Py_BEGIN_ALLOW_THREADS
+    nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
+    Py_END_ALLOW_THREADS
+}
+
+void
+mapping_begin_use(MappingObject *self, bool passes_by)
+{
+    forget_other_processes(self);
+    /* Whoever waits would never come where others begin anew all the time. */
+    while (passes_by && self->waiting > 0) {
+        let_others_run();
+    }
+    self->in_use++;
+    self->passing_by += passes_by;
+}
+
+void
+mapping_end_use(MappingObject *self, bool passes_by)
+{
+    self->in_use--;
+    self->passing_by -= passes_by;
+}
+
+void
+mapping_wait_until_unused(MappingObject *self)
+{
+    forget_other_processes(self);
+    while (self->in_use > 0) {
+        let_others_run();
+    }
+}
+
+void
+mapping_wait_until_not_passed_by(MappingObject *self)
+{
+    forget_other_processes(self);
+    self->waiting++;
+    while (self->passing_by > 0) {
+        let_others_run();
+    }
+    self->waiting--;
+}
+
+/* ---- Acts ---- */
 
 int
 mapping_settle(MappingObject *self)
@@ -89,12 +152,12 @@ mapping_flush(MappingObject *self, size_t from, size_t nbytes)
         return -1;
     }
     int status;
-    self->in_use++;
+    mapping_begin_use(self, false);
     Py_BEGIN_ALLOW_THREADS
     status = mapping_settle(self);
     status = status != 0 ? status : nd_sync(&self->map, from, nbytes);
     Py_END_ALLOW_THREADS
-    self->in_use--;
+    mapping_end_use(self, false);
     return synced(self, status);
 }
 
@@ -111,12 +174,12 @@ mapping_sync_data(MappingObject *self)
         return -1;
     }
     int status;
-    self->in_use++;
+    mapping_begin_use(self, false);
     Py_BEGIN_ALLOW_THREADS
     status = mapping_settle(self);
     status = status != 0 ? status : fdatasync(self->map.fd) < 0 ? errno : 0;
     Py_END_ALLOW_THREADS
-    self->in_use--;
+    mapping_end_use(self, false);
     return synced(self, status);
 }
 
@@ -130,10 +193,10 @@ mapping_sync(MappingObject *self)
         return 0;
     }
     int status;
-    self->in_use++;
+    mapping_begin_use(self, false);
     Py_BEGIN_ALLOW_THREADS
     status = nd_sync_file(&self->map);
     Py_END_ALLOW_THREADS
-    self->in_use--;
+    mapping_end_use(self, false);
     return synced(self, status);
 }

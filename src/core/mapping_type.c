@@ -7,13 +7,11 @@
 #include "way.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stddef.h>
 #include <string.h>
 #include <structmember.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 void
@@ -111,43 +109,18 @@ mapping_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-/* What other threads were doing when a fork left them behind never ends in the child. */
-static void
-forget_calls(void)
-{
-    for (nd_mapping *map = nd_guard_newest(); map != NULL; map = map->next) {
-        ((MappingObject *)((char *)map - offsetof(MappingObject, map)))->in_use = 0;
-    }
-}
-
-int
-mapping_watch_forks(void)
-{
-    return pthread_atfork(NULL, NULL, forget_calls);
-}
-
-/* Another thread may be writing to the file just now. */
-static void
-wait_until_unused(MappingObject *self)
-{
-    while (self->in_use > 0) {
-        Py_BEGIN_ALLOW_THREADS
-        nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
-        Py_END_ALLOW_THREADS
-    }
-}
-
-/* Give the file back. Returns an errno value. */
+/* Give the file back, when no thread uses it any more. Returns an errno value. */
 static int
 give_back(MappingObject *self)
 {
     int status = 0;
     bool forget = self->sync_failure != 0;
+    self->closed = true; /* first, so that nobody begins anew: with many threads it would always be in use */
+    mapping_wait_until_unused(self);
     if (self->map.block != NULL) {
         commit_undo(self);
     }
     int released = growth_release(self);
-    self->closed = true;
     Py_BEGIN_ALLOW_THREADS
     nd_ceiling_set(&self->map, 0);
     status = nd_guard_vacate(&self->map, forget);
@@ -172,7 +145,6 @@ mapping_close(MappingObject *self)
     int flushed = mapping_flush(self, 0, self->map.nbytes);
     PyObject *type, *error, *trace;
     PyErr_Fetch(&type, &error, &trace);
-    wait_until_unused(self);
     /* Other threads were let run. */
     int status = self->closed ? 0 : give_back(self);
     PyErr_Restore(type, error, trace);
@@ -265,13 +237,15 @@ mapping_madvise(PyObject *object, PyObject *args)
         checked_range(self, "madvise", from, size, &nbytes) < 0) {
         return NULL;
     }
-    if (self->map.block != NULL && (advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE)) {
-        Py_RETURN_NONE; /* the pages hold what nobody else has */
+    int status = 0;
+    mapping_begin_use(self, true);
+    bool drops = advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE;
+    if (self->map.block == NULL || !drops) { /* in a block the pages hold what nobody else has */
+        Py_BEGIN_ALLOW_THREADS
+        status = nd_advise(&self->map, (size_t)from, nbytes, advice);
+        Py_END_ALLOW_THREADS
     }
-    int status;
-    Py_BEGIN_ALLOW_THREADS
-    status = nd_advise(&self->map, (size_t)from, nbytes, advice);
-    Py_END_ALLOW_THREADS
+    mapping_end_use(self, true);
     if (status != 0) {
         mapping_raise_errno(self, status);
         return NULL;

@@ -190,10 +190,6 @@ core_exec(PyObject *module)
         add_type(module, "ArrayBase", &array_spec, (PyObject *)&PyArray_Type) < 0) {
         return -1;
     }
-    if (mapping_watch_forks() != 0) {
-        PyErr_NoMemory();
-        return -1;
-    }
     return 0;
 }
 

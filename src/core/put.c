@@ -4,7 +4,6 @@
 
 #include "pages.h"
 
-#include <fcntl.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -42,21 +41,13 @@ some_are_missing(const char *address, size_t nbytes)
     return false;
 }
 
-/* True if the file can be written to instead. Where it was opened to append, a write would go to its end. */
-static bool
-takes_writes(const nd_mapping *mapping)
-{
-    int flags = mapping->fd >= 0 ? fcntl(mapping->fd, F_GETFL) : -1;
-    return flags >= 0 && !(flags & O_APPEND) && mapping->access == ND_WRITE;
-}
-
 /* Write a piece. A file that was cut is not to grow again by that. False if it did not go as a whole. */
 static bool
-write_piece(const nd_mapping *mapping, const char *address, const char *bytes, size_t nbytes)
+write_piece(const nd_mapping *mapping, int fd, const char *address, const char *bytes, size_t nbytes)
 {
     int64_t offset = nd_file_offset(mapping, address), size;
     return nd_size_now(mapping, &size) && offset + (int64_t)nbytes <= size &&
-           nd_write(mapping->fd, bytes, nbytes, offset) == 0;
+           nd_write(fd, bytes, nbytes, offset) == 0;
 }
 
 static size_t
@@ -66,17 +57,16 @@ at_most(size_t nbytes, size_t most)
 }
 
 void
-nd_put(const nd_mapping *mapping, nd_putting *putting, char *address, const char *bytes, size_t nbytes)
+nd_put(const nd_mapping *mapping, nd_putting *putting, int fd, char *address, const char *bytes, size_t nbytes)
 {
-    bool can_write = takes_writes(mapping);
+    bool can_write = fd >= 0;
     while (nbytes > 0) {
         size_t piece = at_most(nbytes, PIECE_NBYTES);
-        can_write = can_write && mapping->block == NULL; /* another thread may have begun one */
         if (putting->way == ND_PUT_UNDECIDED && can_write && some_are_missing(address, piece)) {
             putting->way = ND_PUT_BY_FILE;
         }
         if (putting->way == ND_PUT_BY_FILE && can_write) {
-            if (!write_piece(mapping, address, bytes, piece)) {
+            if (!write_piece(mapping, fd, address, bytes, piece)) {
                 can_write = false; /* and once more through the map, where the guard finds out why */
                 continue;
             }

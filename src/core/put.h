@@ -13,9 +13,9 @@ typedef struct {
     enum { ND_PUT_UNDECIDED, ND_PUT_BY_MAP, ND_PUT_BY_FILE } way;
 } nd_putting;
 
-/* Store bytes at an address of the mapping, which has access ND_WRITE. Where the file cannot be written to, and why, is
- * found out by storing through the map. */
-void nd_put(const nd_mapping *mapping, nd_putting *putting, char *address, const char *bytes, size_t nbytes);
+/* Store bytes at an address of the mapping, or write them by `fd` unless that is negative. Where the file cannot be written
+ * to, and why, is found out by storing through the map. */
+void nd_put(const nd_mapping *mapping, nd_putting *putting, int fd, char *address, const char *bytes, size_t nbytes);
 
 /* The page faults of this thread so far; and after storing through the map, whether that is still the way. */
 long nd_count_faults(void);

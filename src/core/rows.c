@@ -32,7 +32,7 @@ numbers_in(PyArrayObject *self, PyObject *index)
     else if (PyList_CheckExact(index) && PyList_GET_SIZE(index) > 0) {
         array = (PyArrayObject *)PyArray_FROM_O(index);
         if (array == NULL) {
-            PyErr_Clear(); /* NumPy says it better */
+            view_leave_error_to_numpy();
         }
     }
     if (array == NULL) {
@@ -82,24 +82,18 @@ rows_numbers(PyArrayObject *self, PyObject *index)
 
 /* ---- What a row is ---- */
 
-typedef struct {
-    npy_intp size, mapped, memory; /* items along it; steps on both sides */
-} axis;
-
 static npy_intp
 magnitude(npy_intp step)
 {
     return step < 0 ? -step : step;
 }
 
-/* The axes of `array` from `first` on that have more than one item, longest steps first, in the order that NumPy gives a
- * new array for one with these steps. Returns how many. */
-static int
-axes_of(PyArrayObject *array, int first, const npy_intp *memory_strides, axis *axes)
+int
+rows_axes(PyArrayObject *array, int first, const npy_intp *memory_strides, rows_axis *axes)
 {
     int count = 0;
     for (int i = first; i < PyArray_NDIM(array); i++) {
-        axis one = {PyArray_DIM(array, i), PyArray_STRIDE(array, i), memory_strides == NULL ? 0 : memory_strides[i]};
+        rows_axis one = {PyArray_DIM(array, i), PyArray_STRIDE(array, i), memory_strides == NULL ? 0 : memory_strides[i]};
         if (one.size == 1) {
             continue;
         }
@@ -114,7 +108,7 @@ axes_of(PyArrayObject *array, int first, const npy_intp *memory_strides, axis *a
 
 /* Let a row be what these axes make of it: pieces that lie together on both sides. */
 static void
-set_pieces(nd_rows *rows, axis *axes, int count, npy_intp itemsize)
+set_pieces(nd_rows *rows, rows_axis *axes, int count, npy_intp itemsize)
 {
     npy_intp piece = itemsize;
     while (count > 0 && axes[count - 1].mapped == piece && axes[count - 1].memory == piece) {
@@ -124,7 +118,7 @@ set_pieces(nd_rows *rows, axis *axes, int count, npy_intp itemsize)
     rows->ndim = 0;
     for (int i = 0; i < count; i++) {
         int last = rows->ndim - 1;
-        axis one = axes[i];
+        rows_axis one = axes[i];
         if (last >= 0 && rows->mapped_strides[last] == one.size * one.mapped &&
             rows->memory_strides[last] == one.size * one.memory) {
             rows->shape[last] *= (size_t)one.size; /* the two are one */
@@ -161,8 +155,23 @@ rows_lie_in(const nd_mapping *mapping, PyArrayObject *array)
     return low < mapping->range + mapping->range_size && high > mapping->range;
 }
 
-/* Move them, and let other threads run meanwhile if that may take long. Returns 0, or -1 if the file was cut before one of
- * their ends: the rest of its last page reads as zeros, without a fault. */
+/* True if the array or the file ended before one of the rows did when they were moved: the rest of the last page reads as
+ * zeros, without a fault. */
+static bool
+has_lost_ends(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows)
+{
+    const nd_mapping *map = &mapping->map;
+    if (mapping->shrunk && nd_end_of_rows(rows) > map->data + map->nbytes) {
+        return true; /* by another thread, or it would have been refused */
+    }
+    int64_t size;
+    /* Through a file system of another machine's a read may be short, or zeros, while somebody cuts the file there. */
+    bool is_bulk = rows->count * nd_row_nbytes(rows) >= VIEW_BULK_NBYTES || rows->fd >= 0;
+    return is_bulk && view_is_cut((PyObject *)self) && nd_size_now(map, &size) &&
+           nd_file_offset(map, nd_end_of_rows(rows)) > size;
+}
+
+/* Move them, and let other threads run meanwhile if that may take long. Returns 0 or -1. */
 static int
 move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const char *act)
 {
@@ -170,17 +179,12 @@ move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const cha
         nd_move_rows(rows);
         return 0;
     }
-    mapping->in_use++;
+    mapping_begin_use(mapping, false);
     Py_BEGIN_ALLOW_THREADS
     nd_move_rows(rows);
     Py_END_ALLOW_THREADS
-    mapping->in_use--;
-    int64_t size;
-    /* Through a file system of another machine's a read may be short, or zeros, while somebody cuts the file there. */
-    bool is_bulk = rows->count * nd_row_nbytes(rows) >= VIEW_BULK_NBYTES || rows->fd >= 0;
-    bool is_cut = is_bulk && view_is_cut((PyObject *)self) &&
-                  nd_size_now(&mapping->map, &size) && nd_file_offset(&mapping->map, nd_end_of_rows(rows)) > size;
-    return is_cut ? fault_raise(mapping, act) : 0;
+    mapping_end_use(mapping, false);
+    return has_lost_ends(self, mapping, rows) ? fault_raise(mapping, act) : 0;
 }
 
 /* ---- Gathering ---- */
@@ -220,7 +224,7 @@ set_strides(PyArrayObject *self, int ndim, const npy_intp *shape, bool is_c_orde
     npy_intp step = PyArray_ITEMSIZE(self);
     for (int i = ndim - 1; i >= 0; i--) {
         strides[order[i]] = step;
-        step *= shape[order[i]];
+        step = (npy_intp)((size_t)step * (size_t)shape[order[i]]); /* NumPy refuses what is too large */
     }
 }
 
@@ -228,11 +232,11 @@ set_strides(PyArrayObject *self, int ndim, const npy_intp *shape, bool is_c_orde
 static int
 gather(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyArrayObject *into)
 {
-    axis axes[NPY_MAXDIMS];
+    rows_axis axes[NPY_MAXDIMS];
     int of_index = PyArray_NDIM(numbers);
     const npy_intp *strides = PyArray_STRIDES(into) + of_index - 1;
     nd_rows rows = rows_of(self, mapping, numbers, false);
-    set_pieces(&rows, axes, axes_of(self, 1, strides, axes), PyArray_ITEMSIZE(self));
+    set_pieces(&rows, axes, rows_axes(self, 1, strides, axes), PyArray_ITEMSIZE(self));
     rows.fd = way_to_read(mapping);
     rows.memory = PyArray_BYTES(into);
     rows.memory_stride = (ptrdiff_t)nd_row_nbytes(&rows);
@@ -263,7 +267,8 @@ is_basic(PyObject *index)
     return PySlice_Check(index) || PyLong_CheckExact(index) || index == Py_Ellipsis;
 }
 
-/* For an index of rows and then of basic indices: a view of all rows with these, and the rows; 0 for any other. */
+/* For an index of rows and then of basic indices: a view of all rows with these, and the rows; 0, maybe with an exception, for
+ * any other. */
 static int
 split(PyArrayObject *self, PyObject *index, PyArrayObject **view, PyObject **first)
 {
@@ -290,7 +295,7 @@ split(PyArrayObject *self, PyObject *index, PyArrayObject **view, PyObject **fir
     *first = PyTuple_GET_ITEM(index, 0);
     Py_DECREF(rest);
     if (*view == NULL) {
-        PyErr_Clear(); /* NumPy says it better */
+        view_leave_error_to_numpy();
     }
     return *view != NULL;
 }
@@ -384,7 +389,7 @@ numbers_to_take(PyArrayObject *self, const take_arguments *given)
     }
     Py_XDECREF(array);
     if (numbers == NULL) {
-        PyErr_Clear();
+        view_leave_error_to_numpy();
         return NULL;
     }
     npy_intp *index = PyArray_DATA(numbers), count = PyArray_SIZE(numbers), rows = count_of(self);
@@ -401,7 +406,17 @@ numbers_to_take(PyArrayObject *self, const take_arguments *given)
     return numbers;
 }
 
-/* True if rows can go right into an array: of the same shape and dtype, in order 'C', and not of the mapping itself. */
+static bool
+overlap(PyArrayObject *a, PyArrayObject *b)
+{
+    char *low, *high, *other_low, *other_high;
+    view_extent(a, &low, &high);
+    view_extent(b, &other_low, &other_high);
+    return low < other_high && other_low < high;
+}
+
+/* True if rows can go right into an array: of the same shape and dtype, in order 'C', and neither of the mapping itself nor of
+ * the index. */
 static bool
 can_take_into(PyArrayObject *self, PyArrayObject *numbers, PyObject *out)
 {
@@ -413,7 +428,8 @@ can_take_into(PyArrayObject *self, PyArrayObject *numbers, PyObject *out)
     PyArrayObject *into = (PyArrayObject *)out;
     return PyArray_NDIM(into) == ndim && PyArray_CompareLists(PyArray_DIMS(into), shape, ndim) &&
            PyArray_EquivTypes(PyArray_DESCR(into), PyArray_DESCR(self)) && PyArray_IS_C_CONTIGUOUS(into) &&
-           PyArray_ISWRITEABLE(into) && !rows_lie_in(&view_mapping((PyObject *)self)->map, into);
+           PyArray_ISWRITEABLE(into) && !rows_lie_in(&view_mapping((PyObject *)self)->map, into) &&
+           !overlap(numbers, into);
 }
 
 PyObject *
@@ -569,7 +585,7 @@ static int
 scatter(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyArrayObject *values)
 {
     npy_intp shape[NPY_MAXDIMS], strides[NPY_MAXDIMS];
-    axis axes[NPY_MAXDIMS];
+    rows_axis axes[NPY_MAXDIMS];
     int ndim = shape_of(self, numbers, shape), of_index = PyArray_NDIM(numbers);
     nd_rows rows = rows_of(self, mapping, numbers, true);
     bool is_alike = PyArray_EquivTypes(PyArray_DESCR(self), PyArray_DESCR(values));
@@ -577,7 +593,7 @@ scatter(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyA
         !join_steps(of_index, shape, strides, &rows.memory_stride)) {
         return 0;
     }
-    set_pieces(&rows, axes, axes_of(self, 1, strides + of_index - 1, axes), PyArray_ITEMSIZE(self));
+    set_pieces(&rows, axes, rows_axes(self, 1, strides + of_index - 1, axes), PyArray_ITEMSIZE(self));
     rows.memory = PyArray_BYTES(values);
     return move(self, mapping, &rows, "write") < 0 ? -1 : 1;
 }
@@ -597,11 +613,11 @@ ask_for(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers)
     nd_rows rows;
     if (rows_of_pages(&rows, self, numbers) && rows.count <= MOST_NBYTES / (nd_row_nbytes(&rows) + nd_page_size()) &&
         nd_rows_are_missing(&rows)) {
-        mapping->in_use++;
+        mapping_begin_use(mapping, false);
         Py_BEGIN_ALLOW_THREADS
         nd_visit_rows(&rows, request, NULL);
         Py_END_ALLOW_THREADS
-        mapping->in_use--;
+        mapping_end_use(mapping, false);
     }
 }
 
@@ -612,7 +628,7 @@ rows_set(PyArrayObject *self, PyObject *index, PyObject *value)
     PyObject *first;
     if (PyTuple_CheckExact(index)) {
         if (!split(self, index, &view, &first)) {
-            return 0;
+            return PyErr_Occurred() ? -1 : 0;
         }
         int status = rows_set(view, first, value);
         Py_DECREF(view);
@@ -639,11 +655,11 @@ bool
 rows_of_pages(nd_rows *rows, PyArrayObject *self, PyArrayObject *numbers)
 {
     MappingObject *mapping = view_mapping((PyObject *)self);
-    axis axes[NPY_MAXDIMS + 1];
+    rows_axis axes[NPY_MAXDIMS + 1];
     if (mapping == NULL || PyArray_SIZE(self) == 0 || (numbers != NULL && PyArray_SIZE(numbers) == 0)) {
         return false;
     }
-    int count = axes_of(self, numbers == NULL ? 0 : 1, NULL, axes);
+    int count = rows_axes(self, numbers == NULL ? 0 : 1, NULL, axes);
     char *mapped = PyArray_BYTES(self);
     npy_intp extent = PyArray_ITEMSIZE(self), page = (npy_intp)nd_page_size();
     for (int i = 0; i < count; i++) {
@@ -660,7 +676,7 @@ rows_of_pages(nd_rows *rows, PyArrayObject *self, PyArrayObject *numbers)
     }
     else {
         /* Along the axis with the longest steps, of which there is one at least. */
-        axis longest = count > 0 ? axes[0] : (axis){.size = 1};
+        rows_axis longest = count > 0 ? axes[0] : (rows_axis){.size = 1};
         *rows = (nd_rows){.mapping = &mapping->map, .fd = -1, .count = (size_t)longest.size,
                           .rows = (size_t)longest.size, .mapped_stride = longest.mapped};
     }

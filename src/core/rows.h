@@ -22,6 +22,15 @@ bool rows_of_pages(nd_rows *rows, PyArrayObject *self, PyArrayObject *numbers);
  * an exception, for an index that names no rows. */
 PyArrayObject *rows_numbers(PyArrayObject *self, PyObject *index);
 
+/* An axis of an array in a mapping, and of one in memory of the same shape. */
+typedef struct {
+    npy_intp size, mapped, memory; /* items along it; steps on both sides */
+} rows_axis;
+
+/* The axes of `array` from `first` on that have more than one item, longest steps first, in the order that NumPy gives a
+ * new array for one with these steps. Returns how many. */
+int rows_axes(PyArrayObject *array, int first, const npy_intp *memory_strides, rows_axis *axes);
+
 /* The values of an assignment: an array as it is, a number as one of the destination's dtype; a new reference. NULL, maybe
  * with an exception, where NumPy should make them out. */
 PyArrayObject *rows_values(PyArrayObject *self, PyObject *value);

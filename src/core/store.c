@@ -4,6 +4,7 @@
 #include "put.h"
 #include "rows.h"
 #include "view.h"
+#include "way.h"
 
 #include <string.h>
 
@@ -19,16 +20,12 @@ enum { BUFFER_NBYTES = 8 << 20 };
 /* ---- Both sides, axis by axis ---- */
 
 typedef struct {
-    npy_intp size, to, from; /* items along it; steps in the destination and in the values */
-} axis;
-
-typedef struct {
     MappingObject *mapping;
     nd_putting putting;
     PyArray_Descr *to_type, *from_type;
     PyArrayObject *values;
     int ndim;
-    axis axes[NPY_MAXDIMS]; /* longest steps in the destination first */
+    rows_axis axes[NPY_MAXDIMS]; /* none of the steps in the destination is backwards */
     char *to, *from;
     int first_joined;       /* from this axis on the destination lies together */
     PyArrayObject *buffer;  /* or NULL: the values are as the file has them */
@@ -39,25 +36,16 @@ typedef struct {
 } storing;
 
 static void
-sort_axes(storing *job, PyArrayObject *view, const npy_intp *from_strides)
+set_axes(storing *job, PyArrayObject *view, const npy_intp *from_strides)
 {
-    job->ndim = 0;
-    for (int i = 0; i < PyArray_NDIM(view); i++) {
-        axis one = {PyArray_DIM(view, i), PyArray_STRIDE(view, i), from_strides[i]};
-        if (one.size == 1) {
-            continue;
+    job->ndim = rows_axes(view, 0, from_strides, job->axes);
+    for (rows_axis *one = job->axes; one < job->axes + job->ndim; one++) {
+        if (one->mapped < 0) {
+            job->to += (one->size - 1) * one->mapped;
+            job->from += (one->size - 1) * one->memory;
+            one->mapped = -one->mapped;
+            one->memory = -one->memory;
         }
-        if (one.to < 0) {
-            job->to += (one.size - 1) * one.to;
-            job->from += (one.size - 1) * one.from;
-            one.to = -one.to;
-            one.from = -one.from;
-        }
-        int place = job->ndim++;
-        for (; place > 0 && job->axes[place - 1].to < one.to; place--) {
-            job->axes[place] = job->axes[place - 1];
-        }
-        job->axes[place] = one;
     }
 }
 
@@ -67,7 +55,7 @@ join_axes(storing *job)
 {
     npy_intp nbytes = job->to_type->elsize;
     job->first_joined = job->ndim;
-    while (job->first_joined > 0 && job->axes[job->first_joined - 1].to == nbytes) {
+    while (job->first_joined > 0 && job->axes[job->first_joined - 1].mapped == nbytes) {
         nbytes *= job->axes[--job->first_joined].size;
     }
     return nbytes;
@@ -81,7 +69,7 @@ is_alike(const storing *job, int first)
         return false;
     }
     for (int i = first; i < job->ndim; i++) {
-        if (job->axes[i].from != job->axes[i].to) {
+        if (job->axes[i].memory != job->axes[i].mapped) {
             return false;
         }
     }
@@ -137,7 +125,7 @@ window(const storing *job, int first, npy_intp count, char *data, bool is_source
     int ndim = job->ndim - first;
     for (int i = 0; i < ndim; i++) {
         shape[i] = i == 0 ? count : job->axes[first + i].size;
-        strides[i] = is_source ? job->axes[first + i].from : job->axes[first + i].to;
+        strides[i] = is_source ? job->axes[first + i].memory : job->axes[first + i].mapped;
     }
     PyArray_Descr *dtype = is_source ? job->from_type : job->to_type;
     Py_INCREF(dtype);
@@ -153,11 +141,12 @@ window(const storing *job, int first, npy_intp count, char *data, bool is_source
 static void
 put(storing *job, char *to, const char *bytes, size_t nbytes)
 {
-    job->mapping->in_use++;
+    mapping_begin_use(job->mapping, true);
+    int fd = way_to_write(job->mapping, to, nbytes);
     Py_BEGIN_ALLOW_THREADS
-    nd_put(&job->mapping->map, &job->putting, to, bytes, nbytes);
+    nd_put(&job->mapping->map, &job->putting, fd, to, bytes, nbytes);
     Py_END_ALLOW_THREADS
-    job->mapping->in_use--;
+    mapping_end_use(job->mapping, true);
 }
 
 /* Convert `count` items along an axis, with all that the axes behind it have, to a place. Returns 0 or -1. */
@@ -207,20 +196,20 @@ store_axes(storing *job, int at, char *to, char *from)
         put(job, to, from, nbytes);
         return nd_fault_is_pending() ? -1 : 0;
     }
-    axis one = job->axes[at];
+    rows_axis one = job->axes[at];
     size_t step = nbytes / (size_t)one.size;
     if (is_joined && step <= BUFFER_NBYTES) {
         npy_intp most = (npy_intp)(BUFFER_NBYTES / step);
         for (npy_intp i = 0; i < one.size; i += most) {
             npy_intp count = one.size - i < most ? one.size - i : most;
-            if (put_converted(job, at, count, to + i * one.to, from + i * one.from, step * (size_t)count) < 0) {
+            if (put_converted(job, at, count, to + i * one.mapped, from + i * one.memory, step * (size_t)count) < 0) {
                 return -1;
             }
         }
         return 0;
     }
     for (npy_intp i = 0; i < one.size; i++) {
-        if (store_axes(job, at + 1, to + i * one.to, from + i * one.from) < 0) {
+        if (store_axes(job, at + 1, to + i * one.mapped, from + i * one.memory) < 0) {
             return -1;
         }
     }
@@ -272,12 +261,13 @@ store_into(PyArrayObject *view, PyObject *value)
     bool is_ours = rows_broadcast(values, PyArray_NDIM(view), PyArray_DIMS(view), strides) &&
                    !rows_lie_in(&job.mapping->map, values) && job.to_type->elsize > 0;
     if (is_ours) {
-        sort_axes(&job, view, strides);
+        set_axes(&job, view, strides);
         is_ours = join_axes(&job) >= PART_NBYTES && !view_is_cut((PyObject *)view);
     }
     if (is_ours) {
         status = store_all(&job) < 0 ? -1 : 1;
-        if (status > 0 && view_is_cut((PyObject *)view)) {
+        bool is_behind_end = job.mapping->shrunk && view_has_lost_items((PyObject *)view, job.mapping);
+        if (status > 0 && (is_behind_end || view_is_cut((PyObject *)view))) {
             status = fault_raise(job.mapping, "write");
         }
     }
@@ -285,7 +275,8 @@ store_into(PyArrayObject *view, PyObject *value)
     return status < 0 && nd_fault_is_pending() ? 1 : status; /* the fault is raised by whoever called */
 }
 
-/* No less than the bytes that an index names, as far as that is quickly told; 0 for one that is not basic. */
+/* No less than the bytes that an index names, as far as that is quickly told; 0, maybe with an exception, for one that is not
+ * basic. */
 static npy_intp
 most_nbytes(PyArrayObject *self, PyObject *index)
 {
@@ -312,7 +303,7 @@ most_nbytes(PyArrayObject *self, PyObject *index)
     }
     Py_ssize_t start, stop, step;
     if (PySlice_Unpack(first, &start, &stop, &step) < 0) {
-        PyErr_Clear();
+        view_leave_error_to_numpy();
         return 0;
     }
     return nbytes / rows * PySlice_AdjustIndices(rows, &start, &stop, step);
@@ -322,12 +313,12 @@ int
 store_assign(PyArrayObject *self, PyObject *index, PyObject *value)
 {
     if (most_nbytes(self, index) < LARGE_NBYTES) {
-        return 0;
+        return PyErr_Occurred() ? -1 : 0;
     }
     PyArrayObject *view = (PyArrayObject *)PyArray_Type.tp_as_mapping->mp_subscript((PyObject *)self, index);
     if (view == NULL) {
-        PyErr_Clear(); /* NumPy says it better */
-        return 0;
+        view_leave_error_to_numpy();
+        return PyErr_Occurred() ? -1 : 0;
     }
     int status = PyArray_Check(view) ? store_into(view, value) : 0;
     Py_DECREF(view);

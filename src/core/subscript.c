@@ -193,8 +193,8 @@ refuse_behind_end(PyObject *array, PyObject *index, MappingObject *mapping, cons
     PyObject *items = viewing == NULL ? NULL : PyArray_Type.tp_as_mapping->mp_subscript(array, viewing);
     Py_XDECREF(viewing);
     if (items == NULL) {
-        PyErr_Clear(); /* the operation says it better */
-        return 0;
+        view_leave_error_to_numpy();
+        return PyErr_Occurred() ? -1 : 0;
     }
     bool is_view = PyArray_Check(items) && view_mapping(items) == mapping;
     bool is_behind = !is_view || view_has_lost_items(items, mapping);

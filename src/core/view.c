@@ -91,6 +91,14 @@ view_refuse_lost(PyObject *array, const char *act)
     return PyErr_Occurred() ? -1 : fault_raise(mapping, act);
 }
 
+void
+view_leave_error_to_numpy(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear();
+    }
+}
+
 PyObject *
 view_as_plain(PyObject *array)
 {

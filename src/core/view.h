@@ -62,6 +62,10 @@ int view_refuse_lost(PyObject *array, const char *act);
 /* True if the file now ends before the array does. */
 bool view_is_cut(PyObject *array);
 
+/* Clear an error of what was only a try: NumPy comes to the same, and says it better. One that may not come again stays,
+ * such as an interrupt. */
+void view_leave_error_to_numpy(void);
+
 /* From this size on an operation on a whole array compares the file's size as well: a cut inside a page gives no fault.
  * Below it the question would take longer than the operation. */
 enum { VIEW_BULK_NBYTES = 1 << 20 };

@@ -1,20 +1,37 @@
+#define _GNU_SOURCE /* O_DIRECT */
+
 #include "way.h"
 
 #include "fault_error.h"
 #include "remote.h"
+
+#include <fcntl.h>
 
 int
 way_to_read(MappingObject *self)
 {
     /* Private pages may differ from the file, and what is lost stays lost though the file may have it again. */
     bool is_like_file = self->map.access != ND_COPY && self->map.block == NULL && self->map.lost.count == 0;
-    if (!is_like_file || self->map.way != ND_BY_READING) {
+    if (self->closed || !is_like_file || self->map.way != ND_BY_READING) {
         return -1;
     }
     if (self->map.fd < 0) {
         self->map.fd = nd_borrow_fd(&self->map); /* kept: each opening is a way to the server */
     }
     return self->map.fd;
+}
+
+int
+way_to_write(const MappingObject *self, const char *to, size_t nbytes)
+{
+    const nd_mapping *map = &self->map;
+    bool is_like_file = map->access == ND_WRITE && map->block == NULL && map->lost.count == 0;
+    if (!is_like_file || map->fd < 0 || !nd_range_fits((size_t)(to - map->data), nbytes, map->nbytes)) {
+        return -1;
+    }
+    /* Opened to append, it would write to the file's end; and past the page cache, where the map has another opinion. */
+    int flags = fcntl(map->fd, F_GETFL);
+    return flags < 0 || (flags & (O_APPEND | O_DIRECT)) ? -1 : map->fd;
 }
 
 PyObject *

@@ -126,10 +126,10 @@ def told_by(act: Callable[..., Any], *arguments: Any) -> Told:
         return Told(None, type(error).__name__, getattr(error, "errno", None), text, is_ours)
 
 
-def compile_shim(folder: Any) -> str:
-    """Make the library to preload, in a folder, and give its path."""
-    library = os.path.join(folder, "failing_calls.so")
-    source = os.path.join(os.path.dirname(__file__), "failing_calls.c")
+def compile_shim(folder: Any, name: str = "failing_calls") -> str:
+    """Make a library to preload, in a folder, and give its path."""
+    library = os.path.join(folder, f"{name}.so")
+    source = os.path.join(os.path.dirname(__file__), f"{name}.c")
     command = ["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", source, "-o", library]
     try:
         subprocess.run(command, check=True)

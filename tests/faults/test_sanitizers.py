@@ -46,7 +46,6 @@ class Sanitized:
             "PYTHONMALLOC": "malloc",  # every object is then an allocation that the sanitizer knows
             "PYTHONPATH": str(site),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "NDFILE_EXAMPLES": "150",
         }
 
     def run(self, *arguments):
@@ -103,9 +102,19 @@ def test_the_core_that_is_tested_is_the_sanitized_one(sanitized, site):
     assert b"__ubsan_handle" in core
 
 
-@pytest.mark.parametrize("tests", ["unit", os.path.join("parity", "test_against_numpy.py")])
+# Every file of tests of the core, and how many examples are drawn: the sanitizers make each a few times slower.
+SANITIZED = {
+    "unit": "150",
+    "parity/test_against_numpy.py": "150",
+    "parity/test_rows_against_numpy.py": "50",
+    "parity/test_stores_against_numpy.py": "20",
+}
+
+
+@pytest.mark.parametrize("tests", SANITIZED)
 def test_no_test_makes_the_sanitizers_report_anything(sanitized, site, tests):
     python = sanitized(site)
+    python.environment["NDFILE_EXAMPLES"] = SANITIZED[tests]
     arguments = ["-q", "-p", "no:cacheprovider", "--capture=sys", "-k", NOT_UNDER_SANITIZERS]
     result = python.run("-m", "pytest", *arguments, os.path.join(TESTS, tests))
     passed = re.search(r"(\d+) passed", result.stdout)
