@@ -142,6 +142,15 @@ let_go(char *from, char *to)
     }
 }
 
+/* Where letting go begins: below the ceiling by the slack, as far as a small ceiling has room for that. The kernel may give
+ * the thread its turn some milliseconds late. */
+static size_t
+full_at(const nd_ceiling *ceiling)
+{
+    size_t half = ceiling->nbytes / 2;
+    return ceiling->nbytes - (half < ND_CEILING_SLACK ? half : ND_CEILING_SLACK);
+}
+
 /* Let go of all pages, in pieces of the range that have PIECE resident each if they lie evenly. What the mapping has more
  * than was let go is what has grown meanwhile, and may be any mapping's. */
 static void
@@ -161,7 +170,7 @@ let_go_of_all(nd_mapping *mapping)
         each->ceiling.resident += grown;
     }
     ceiling->resident = grown;
-    ceiling->is_trusted = grown <= ceiling->nbytes;
+    ceiling->is_trusted = grown <= full_at(ceiling);
     set_faults(mapping, ceiling->has_small_faults);
 }
 
@@ -204,12 +213,12 @@ static void
 keep_below(nd_mapping *mapping, bool has_changed)
 {
     nd_ceiling *ceiling = &mapping->ceiling;
-    bool is_over_it = ceiling->resident > ceiling->nbytes;
-    bool may_be = has_changed && shared_nbytes > ceiling->nbytes && looked_ns > ceiling->count_again_ns;
+    bool is_over_it = ceiling->resident > full_at(ceiling);
+    bool may_be = has_changed && shared_nbytes > full_at(ceiling) && looked_ns > ceiling->count_again_ns;
     if (may_be || (is_over_it && !ceiling->is_trusted)) {
         count(mapping);
     }
-    if (ceiling->resident > ceiling->nbytes) {
+    if (ceiling->resident > full_at(ceiling)) {
         let_go_of_all(mapping);
     }
 }
