@@ -113,11 +113,27 @@ static void
 set_faults(nd_mapping *mapping, bool are_small)
 {
     nd_ceiling *ceiling = &mapping->ceiling;
-    /* A page that is a huge one is resident at a single touch, however small faults are. */
-    madvise(mapping->range, mapping->range_size, MADV_NOHUGEPAGE);
+    if (are_small) {
+        /* A page that is a huge one is resident at a single touch, however small faults are. */
+        madvise(mapping->range, mapping->range_size, MADV_NOHUGEPAGE);
+    }
     bool is_set = nd_set_small_faults(faults, mapping->range, mapping->range_size, are_small);
     ceiling->has_small_faults = is_set && are_small;
     ceiling->dense_at = ceiling->resident + DENSE_AT;
+}
+
+/* Let huge pages be mapped as such again. There is no advice for that which is not also one to read more, so the file is
+ * mapped anew, and all pages are let go. */
+static void
+allow_huge_pages(nd_mapping *mapping)
+{
+    nd_guard_lock();
+    int fd = mapping->lost.count == 0 ? nd_borrow_fd(mapping) : -1;
+    if (fd >= 0 && nd_map_again(mapping, fd, mapping->range, mapping->range + mapping->range_size) == 0) {
+        mapping->ceiling.resident = 0;
+    }
+    nd_return_fd(mapping, fd);
+    nd_guard_unlock();
 }
 
 /* ---- Letting go ---- */
@@ -203,6 +219,7 @@ choose_faults(nd_mapping *mapping, bool is_sparse)
         ceiling->dense_at = 2 * ceiling->resident; /* a count takes as long as there are pages */
         if (run >= DENSE_RUN) {
             set_faults(mapping, false);
+            allow_huge_pages(mapping);
         }
     }
 }

@@ -326,7 +326,8 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         -----
         Cost: a page that was let go is faulted in again when it is touched. Reading once through an array costs little
         more than without; jumping about in more than the ceiling allows costs a fault, some microseconds, for many of
-        the jumps. While nothing happens the thread takes a fraction of a percent of a processor.
+        the jumps. While nothing happens the thread takes a fraction of a percent of a processor. Advice that was given
+        before may be forgotten.
 
         Platforms: Linux; before 6.7 other arrays' growth may be taken for this one's, and pages let go too early. It
         goes by how fast one thread can let go, 20 to 200 GB/s: many threads that touch a byte here and there of what
