@@ -1,155 +1,12 @@
 #define _GNU_SOURCE /* RUSAGE_THREAD */
 
-#include "gather.h"
-
+#include "lane.h"
 #include "pages.h"
 #include "workers.h"
 
-#include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
-
-/* ---- Copying ---- */
-
-/* A part of each row that is moved by itself: the whole row, or one piece where pieces are far apart in the file. */
-typedef struct {
-    const nd_rows *rows;
-    ptrdiff_t mapped, memory; /* from the row's address */
-    ptrdiff_t low;            /* where it begins in the file, from the row's address */
-    size_t extent;            /* and how far it reaches there */
-    size_t nbytes;            /* that are moved */
-    bool is_piece;
-} lane;
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* The number of a row, negative for one that is none. */
-INLINE ptrdiff_t
-row_at(const nd_rows *rows, size_t i)
-{
-    /* Loaded once: another thread may change it between being looked at and being used. */
-    int64_t row = rows->index == NULL ? (int64_t)i : __atomic_load_n(&rows->index[i], __ATOMIC_RELAXED);
-    row += row < 0 ? (int64_t)rows->rows : 0;
-    return (size_t)row < rows->rows ? (ptrdiff_t)row : -1;
-}
-
-INLINE void
-copy(char *mapped, char *memory, size_t nbytes, bool is_store)
-{
-    if (is_store) {
-        memcpy(mapped, memory, nbytes);
-    }
-    else {
-        memcpy(memory, mapped, nbytes);
-    }
-}
-
-/* A row that comes from anywhere in memory is waited for at its first bytes: so those are fetched some rows ahead. For
- * shorter rows that costs more than it gives. */
-enum { ROWS_AHEAD = 16 };
-
-INLINE void
-copy_pieces(const lane *part, size_t from, size_t to, size_t nbytes, bool is_store)
-{
-    /* By value: what is stored might change the struct, for all that the compiler knows. */
-    const nd_rows rows = {.index = part->rows->index, .rows = part->rows->rows};
-    const ptrdiff_t mapped_stride = part->rows->mapped_stride, memory_stride = part->rows->memory_stride;
-    char *const mapped = part->rows->mapped + part->mapped;
-    char *memory = part->rows->memory + part->memory + (ptrdiff_t)from * memory_stride;
-    for (size_t i = from; i < to; i++, memory += memory_stride) {
-        ptrdiff_t row = row_at(&rows, i);
-        if (i + ROWS_AHEAD < to) {
-            ptrdiff_t later = row_at(&rows, i + ROWS_AHEAD);
-            __builtin_prefetch(mapped + (later < 0 ? 0 : later) * mapped_stride);
-        }
-        /* SAFE: row_at has compared the number with the rows that there are. */
-        if (row >= 0) {
-            copy(mapped + row * mapped_stride, memory, nbytes, is_store);
-        }
-    }
-}
-
-/* Items along the last axis of a row. */
-INLINE void
-copy_items(const nd_rows *rows, char *mapped, char *memory, size_t nbytes, bool is_store)
-{
-    int last = rows->ndim - 1;
-    ptrdiff_t mapped_step = rows->mapped_strides[last], memory_step = rows->memory_strides[last];
-    for (size_t i = 0; i < rows->shape[last]; i++) {
-        copy(mapped + (ptrdiff_t)i * mapped_step, memory + (ptrdiff_t)i * memory_step, nbytes, is_store);
-    }
-}
-
-/* Call it with a number of bytes that the compiler knows, so that copying them is one instruction. */
-#define WITH_SIZE(nbytes, is_store, call, ...)                                           \
-    do {                                                                                 \
-        switch (2 * (nbytes) + (is_store)) {                                             \
-            case 2 * 1: call(__VA_ARGS__, 1, false); break;                              \
-            case 2 * 1 + 1: call(__VA_ARGS__, 1, true); break;                           \
-            case 2 * 2: call(__VA_ARGS__, 2, false); break;                              \
-            case 2 * 2 + 1: call(__VA_ARGS__, 2, true); break;                           \
-            case 2 * 4: call(__VA_ARGS__, 4, false); break;                              \
-            case 2 * 4 + 1: call(__VA_ARGS__, 4, true); break;                           \
-            case 2 * 8: call(__VA_ARGS__, 8, false); break;                              \
-            case 2 * 8 + 1: call(__VA_ARGS__, 8, true); break;                           \
-            case 2 * 16: call(__VA_ARGS__, 16, false); break;                            \
-            case 2 * 16 + 1: call(__VA_ARGS__, 16, true); break;                         \
-            case 2 * 32: call(__VA_ARGS__, 32, false); break;                            \
-            case 2 * 64: call(__VA_ARGS__, 64, false); break;                            \
-            default: call(__VA_ARGS__, (nbytes), (is_store)); break;                     \
-        }                                                                                \
-    } while (0)
-
-/* A place in a row, counted through the first `axes` of its axes. */
-typedef struct {
-    size_t at[ND_MOST_AXES];
-    ptrdiff_t mapped, memory;
-} position;
-
-static bool
-advance(const nd_rows *rows, int axes, position *place)
-{
-    for (int axis = axes - 1; axis >= 0; axis--) {
-        place->mapped += rows->mapped_strides[axis];
-        place->memory += rows->memory_strides[axis];
-        if (++place->at[axis] < rows->shape[axis]) {
-            return true;
-        }
-        place->mapped -= (ptrdiff_t)rows->shape[axis] * rows->mapped_strides[axis];
-        place->memory -= (ptrdiff_t)rows->shape[axis] * rows->memory_strides[axis];
-        place->at[axis] = 0;
-    }
-    return false;
-}
-
-static void
-copy_row(const nd_rows *rows, char *mapped, char *memory)
-{
-    position place = {.mapped = 0};
-    do {
-        WITH_SIZE(rows->piece_nbytes, rows->is_store, copy_items, rows, mapped + place.mapped, memory + place.memory);
-    } while (advance(rows, rows->ndim - 1, &place));
-}
-
-static void
-copy_lane(const lane *part, size_t from, size_t to)
-{
-    const nd_rows *rows = part->rows;
-    if (part->is_piece) {
-        WITH_SIZE(part->nbytes, rows->is_store, copy_pieces, part, from, to);
-        return;
-    }
-    for (size_t i = from; i < to; i++) {
-        ptrdiff_t row = row_at(rows, i);
-        if (row >= 0) {
-            copy_row(rows, rows->mapped + row * rows->mapped_stride, rows->memory + (ptrdiff_t)i * rows->memory_stride);
-        }
-    }
-}
 
 /* ---- Asking for what is missing ---- */
 
@@ -251,7 +108,7 @@ copy_warily(const lane *part, size_t from, size_t to)
     for (size_t step = FIRST_ROWS; from < to; step *= 2) {
         step = step < most ? step : most;
         step = step < to - from ? step : to - from;
-        copy_lane(part, from, from + step);
+        nd_copy_lane(part, from, from + step);
         from += step;
         int64_t now = now_ns();
         if (now - before > WAIT_NS + (int64_t)step * (ROW_NS + (int64_t)part->nbytes * BYTE_NS) && has_waited()) {
@@ -271,16 +128,15 @@ move_lane(const lane *part, size_t from, size_t to)
     enum { SUSPECTED_ROWS = 256 };
     nd_mapping *mapping = part->rows->mapping;
     size_t most = request_rows(part), requested = from;
-    bool is_doubtful = is_doubted(mapping), was_slow = false;
+    bool was_slow = false;
     while (from < to) {
         size_t end = to - from < most ? to : from + most;
-        bool is_missing = requested < end && (is_doubtful || was_slow) && some_are_missing(part, from, end);
+        bool is_missing = requested < end && is_doubted(mapping) && some_are_missing(part, from, end);
         if (was_slow && !is_missing && end - from > SUSPECTED_ROWS) {
             end = from + SUSPECTED_ROWS;
         }
         if (requested < end && (was_slow || is_missing)) {
             mapping->warm_calls = 0;
-            is_doubtful = true;
             request(part, requested > from ? requested : from, end);
             requested = end;
         }
@@ -296,159 +152,10 @@ move_lane(const lane *part, size_t from, size_t to)
             request(part, end, next);
             requested = next;
         }
-        copy_lane(part, from, end);
+        nd_copy_lane(part, from, end);
         from = end;
         was_slow = false;
     }
-}
-
-/* ---- Through the file ---- */
-
-/* A file on the other side of a network answers many readers at a time. */
-enum { READERS = 16 };
-
-/* Rows that are so near to each other in the file are read at once, as far as they fit into the buffer. */
-enum { NEAR_NBYTES = 4 << 10, BUFFER_NBYTES = 1 << 20, MOST_AT_ONCE = 64 << 10 };
-
-typedef struct {
-    const lane *part;
-    size_t step; /* rows that a thread takes at a time */
-    _Atomic size_t next;
-} reading;
-
-/* Where in the mapping a row's bytes begin, and which of those wanted it is. Kept, for the index may be changed by somebody
- * while it is used. */
-typedef struct {
-    const char *low;
-    size_t i;
-} place_of_row;
-
-/* Read bytes of the file. What the system cannot read is looked at through the map, where the guard finds out why. */
-static void
-read_bytes(const nd_rows *rows, const char *mapped, char *memory, size_t nbytes)
-{
-    while (nbytes > 0) {
-        ssize_t count = pread(rows->fd, memory, nbytes, (off_t)nd_file_offset(rows->mapping, mapped));
-        if (count < 0 && errno == EINTR) {
-            continue;
-        }
-        if (count <= 0) {
-            memcpy(memory, mapped, nbytes);
-            return;
-        }
-        mapped += count;
-        memory += count;
-        nbytes -= (size_t)count;
-    }
-}
-
-/* Copy a row out of a buffer, where its bytes begin at `bytes`. */
-static void
-unpack(const lane *part, size_t i, char *bytes)
-{
-    char *memory = part->rows->memory + (ptrdiff_t)i * part->rows->memory_stride + part->memory;
-    char *mapped = bytes - part->low + part->mapped;
-    if (part->is_piece) {
-        memcpy(memory, mapped, part->nbytes);
-    }
-    else {
-        copy_row(part->rows, mapped, memory);
-    }
-}
-
-/* A row that is longer than the buffer, piece by piece. */
-static void
-read_long_row(const lane *part, size_t i, ptrdiff_t row)
-{
-    const nd_rows *rows = part->rows;
-    const char *mapped = rows->mapped + row * rows->mapped_stride + part->mapped;
-    char *memory = rows->memory + (ptrdiff_t)i * rows->memory_stride + part->memory;
-    position place = {.mapped = 0};
-    do {
-        read_bytes(rows, mapped + place.mapped, memory + place.memory, rows->piece_nbytes);
-    } while (!part->is_piece && advance(rows, rows->ndim, &place));
-}
-
-static int
-by_low(const void *left, const void *right)
-{
-    const place_of_row *a = left, *b = right;
-    return a->low < b->low ? -1 : a->low > b->low;
-}
-
-/* Read rows whose places are in the file's order. */
-static void
-read_places(const lane *part, const place_of_row *places, size_t count, char *buffer)
-{
-    for (size_t first = 0, next; first < count; first = next) {
-        const char *low = places[first].low, *end = low + part->extent;
-        for (next = first + 1; next < count; next++) {
-            const char *own_end = places[next].low + part->extent;
-            if (places[next].low > end + NEAR_NBYTES || own_end > low + BUFFER_NBYTES) {
-                break;
-            }
-            end = own_end > end ? own_end : end;
-        }
-        read_bytes(part->rows, low, buffer, (size_t)(end - low));
-        for (size_t k = first; k < next; k++) {
-            unpack(part, places[k].i, buffer + (places[k].low - low));
-        }
-    }
-}
-
-static void
-read_rows(const lane *part, size_t from, size_t to, place_of_row *places, char *buffer)
-{
-    const nd_rows *rows = part->rows;
-    size_t count = 0;
-    bool is_sorted = true;
-    for (size_t i = from; i < to; i++) {
-        ptrdiff_t row = row_at(rows, i);
-        if (row >= 0 && part->extent > BUFFER_NBYTES) {
-            read_long_row(part, i, row);
-        }
-        else if (row >= 0) {
-            places[count] = (place_of_row){rows->mapped + row * rows->mapped_stride + part->low, i};
-            is_sorted = is_sorted && (count == 0 || places[count - 1].low <= places[count].low);
-            count++;
-        }
-    }
-    if (!is_sorted) {
-        qsort(places, count, sizeof *places, by_low);
-    }
-    read_places(part, places, count, buffer);
-}
-
-static void
-read_some(void *context, int number)
-{
-    (void)number;
-    reading *all = context;
-    size_t count = all->part->rows->count, from;
-    place_of_row *places = malloc(all->step * sizeof *places);
-    char *buffer = malloc(BUFFER_NBYTES);
-    while ((from = atomic_fetch_add(&all->next, all->step)) < count) {
-        size_t to = count - from < all->step ? count : from + all->step;
-        if (places != NULL && buffer != NULL) {
-            read_rows(all->part, from, to, places, buffer);
-        }
-        else {
-            copy_lane(all->part, from, to);
-        }
-    }
-    free(places);
-    free(buffer);
-}
-
-static void
-read_lane(const lane *part)
-{
-    size_t count = part->rows->count, step = BUFFER_NBYTES / (part->nbytes + 1);
-    size_t fair = count / (2 * READERS);
-    step = step < MOST_AT_ONCE ? step : MOST_AT_ONCE;
-    step = step < fair ? step : fair;
-    reading all = {.part = part, .step = step < 1 ? 1 : step};
-    nd_share(read_some, &all, count < READERS ? (int)count : READERS);
 }
 
 /* ---- Lanes ---- */
@@ -504,7 +211,7 @@ move_part(const lane *part)
 {
     /* What is in memory is there faster through the map. */
     if (part->rows->fd >= 0 && some_are_missing(part, 0, part->rows->count)) {
-        read_lane(part);
+        nd_read_lane(part);
     }
     else {
         move_lane(part, 0, part->rows->count);
@@ -553,7 +260,7 @@ nd_move_rows(const nd_rows *rows)
         do {
             lane part = piece_at(rows, &place);
             move_part(&part);
-        } while (advance(rows, rows->ndim, &place));
+        } while (nd_advance(rows, rows->ndim, &place));
     }
     else if (rows->fd >= 0) {
         move_part(&whole);
@@ -618,6 +325,6 @@ nd_visit_rows(const nd_rows *rows, nd_span_visitor visit, void *context)
     do {
         lane part = piece_at(rows, &place);
         goes_on = visit_lane(&part, visit, context);
-    } while (goes_on && advance(rows, rows->ndim, &place));
+    } while (goes_on && nd_advance(rows, rows->ndim, &place));
     return goes_on;
 }

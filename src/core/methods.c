@@ -2,8 +2,8 @@
 #include "methods.h"
 
 #include "fault_error.h"
-#include "rows.h"
 #include "store.h"
+#include "take.h"
 #include "view.h"
 
 /* Call ndarray's method on `self`, and keep the method for the next time: ndarray lives as long as the process. */

@@ -21,13 +21,13 @@
     COPYING(astype)                                    \
     COPYING(byteswap)                                  \
     COPYING(choose)                                    \
-    OURS(copy, rows_copy, call_copying)                \
+    OURS(copy, take_copy, call_copying)                \
     COPYING(dot)                                       \
     COPYING(flatten)                                   \
     COPYING(repeat)                                    \
     COPYING(round)                                     \
     TAKING(compress)                                   \
-    OURS(take, rows_take, call_taking)                 \
+    OURS(take, take_rows, call_taking)                 \
     VIEWING(ravel)                                     \
     VIEWING(reshape)                                   \
     USING(dump)                                        \

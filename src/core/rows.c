@@ -15,8 +15,8 @@ count_of(PyArrayObject *self)
     return PyArray_NDIM(self) > 0 ? PyArray_DIM(self, 0) : 0;
 }
 
-static bool
-is_plain_array(PyObject *object)
+bool
+rows_is_plain(PyObject *object)
 {
     return PyArray_CheckExact(object) || (PyArray_Check(object) && view_gives_plain_results(Py_TYPE(object)));
 }
@@ -26,7 +26,7 @@ static PyArrayObject *
 numbers_in(PyArrayObject *self, PyObject *index)
 {
     PyArrayObject *array = NULL;
-    if (is_plain_array(index)) {
+    if (rows_is_plain(index)) {
         array = (PyArrayObject *)Py_NewRef(index);
     }
     else if (PyList_CheckExact(index) && PyList_GET_SIZE(index) > 0) {
@@ -57,9 +57,8 @@ numbers_in(PyArrayObject *self, PyObject *index)
     return numbers;
 }
 
-/* True if all of them are rows; the range is noted. */
-static bool
-are_rows(PyArrayObject *numbers, npy_intp rows)
+bool
+rows_are_all(PyArrayObject *numbers, npy_intp rows)
 {
     const npy_intp *index = PyArray_DATA(numbers);
     npy_intp count = PyArray_SIZE(numbers), low = 0, high = -1;
@@ -74,7 +73,7 @@ PyArrayObject *
 rows_numbers(PyArrayObject *self, PyObject *index)
 {
     PyArrayObject *numbers = PyArray_NDIM(self) > 0 ? numbers_in(self, index) : NULL;
-    if (numbers != NULL && !are_rows(numbers, count_of(self))) {
+    if (numbers != NULL && !rows_are_all(numbers, count_of(self))) {
         Py_CLEAR(numbers);
     }
     return numbers;
@@ -171,9 +170,8 @@ has_lost_ends(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows)
            nd_file_offset(map, nd_end_of_rows(rows)) > size;
 }
 
-/* Move them, and let other threads run meanwhile if that may take long. Returns 0 or -1. */
-static int
-move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const char *act)
+int
+rows_move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const char *act)
 {
     if (!nd_rows_may_take_long(rows)) {
         nd_move_rows(rows);
@@ -189,9 +187,8 @@ move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const cha
 
 /* ---- Gathering ---- */
 
-/* The shape of self[numbers]. Returns its dimensions, or 0 where there are too many or no items. */
-static int
-shape_of(PyArrayObject *self, PyArrayObject *numbers, npy_intp *shape)
+int
+rows_shape(PyArrayObject *self, PyArrayObject *numbers, npy_intp *shape)
 {
     int of_index = PyArray_NDIM(numbers), ndim = of_index + PyArray_NDIM(self) - 1;
     bool is_empty = PyArray_SIZE(self) == 0 || PyArray_SIZE(numbers) == 0;
@@ -228,9 +225,8 @@ set_strides(PyArrayObject *self, int ndim, const npy_intp *shape, bool is_c_orde
     }
 }
 
-/* Gather into an array of the right shape whose axes of the index are in order 'C'. Returns 0 or -1. */
-static int
-gather(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyArrayObject *into)
+int
+rows_gather(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyArrayObject *into)
 {
     rows_axis axes[NPY_MAXDIMS];
     int of_index = PyArray_NDIM(numbers);
@@ -240,14 +236,14 @@ gather(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyAr
     rows.fd = way_to_read(mapping);
     rows.memory = PyArray_BYTES(into);
     rows.memory_stride = (ptrdiff_t)nd_row_nbytes(&rows);
-    return move(self, mapping, &rows, "read");
+    return rows_move(self, mapping, &rows, "read");
 }
 
-static PyObject *
-gathered(PyArrayObject *self, PyArrayObject *numbers, bool is_c_order)
+PyObject *
+rows_gathered(PyArrayObject *self, PyArrayObject *numbers, bool is_c_order)
 {
     npy_intp shape[NPY_MAXDIMS], strides[NPY_MAXDIMS];
-    int ndim = shape_of(self, numbers, shape);
+    int ndim = rows_shape(self, numbers, shape);
     if (ndim == 0) {
         return NULL;
     }
@@ -255,7 +251,7 @@ gathered(PyArrayObject *self, PyArrayObject *numbers, bool is_c_order)
     PyArray_Descr *dtype = PyArray_DESCR(self);
     Py_INCREF(dtype);
     PyObject *into = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, strides, NULL, 0, NULL);
-    if (into != NULL && gather(self, view_mapping((PyObject *)self), numbers, (PyArrayObject *)into) < 0) {
+    if (into != NULL && rows_gather(self, view_mapping((PyObject *)self), numbers, (PyArrayObject *)into) < 0) {
         Py_CLEAR(into);
     }
     return into;
@@ -278,7 +274,7 @@ split(PyArrayObject *self, PyObject *index, PyArrayObject **view, PyObject **fir
             return 0;
         }
     }
-    if (count == 0 || !(PyList_CheckExact(PyTuple_GET_ITEM(index, 0)) || is_plain_array(PyTuple_GET_ITEM(index, 0)))) {
+    if (count == 0 || !(PyList_CheckExact(PyTuple_GET_ITEM(index, 0)) || rows_is_plain(PyTuple_GET_ITEM(index, 0)))) {
         return 0;
     }
     PyObject *all = PySlice_New(NULL, NULL, NULL), *rest = PyTuple_New(count);
@@ -317,192 +313,9 @@ rows_get(PyArrayObject *self, PyObject *index)
         return NULL;
     }
     PyArrayObject *numbers = rows_numbers(self, index);
-    PyObject *result = numbers == NULL ? NULL : gathered(self, numbers, false);
+    PyObject *result = numbers == NULL ? NULL : rows_gathered(self, numbers, false);
     Py_XDECREF(numbers);
     return result;
-}
-
-/* ---- take ---- */
-
-typedef struct {
-    PyObject *indices, *axis, *out, *mode;
-} take_arguments;
-
-static bool
-parse_take(take_arguments *found, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
-{
-    static const char *const NAMES[] = {"indices", "axis", "out", "mode"};
-    PyObject **places[] = {&found->indices, &found->axis, &found->out, &found->mode};
-    *found = (take_arguments){.axis = Py_None, .out = Py_None};
-    Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
-    if (nargs + named > 4) {
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < nargs; i++) {
-        *places[i] = args[i];
-    }
-    for (Py_ssize_t i = 0; i < named; i++) {
-        int place = 0;
-        while (place < 4 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, i), NAMES[place]) != 0) {
-            place++;
-        }
-        if (place == 4 || place < nargs) {
-            return false;
-        }
-        *places[place] = args[nargs + i];
-    }
-    return found->indices != NULL;
-}
-
-static bool
-names_first_axis(PyArrayObject *self, PyObject *number)
-{
-    int ndim = PyArray_NDIM(self);
-    long place = PyLong_CheckExact(number) ? PyLong_AsLong(number) : number == Py_None && ndim == 1 ? 0 : 1;
-    if (place == -1 && PyErr_Occurred()) {
-        PyErr_Clear();
-        return false;
-    }
-    return ndim > 0 && (place == 0 || place == -ndim);
-}
-
-/* The numbers that take() means by these indices, or NULL. */
-static PyArrayObject *
-numbers_to_take(PyArrayObject *self, const take_arguments *given)
-{
-    bool is_array = is_plain_array(given->indices);
-    if (!is_array && !PyList_CheckExact(given->indices)) {
-        return NULL;
-    }
-    PyArrayObject *array = (PyArrayObject *)PyArray_FROM_O(given->indices);
-    static const char *const MODES[] = {"raise", "clip", "wrap"};
-    int mode = 0;
-    while (given->mode != NULL && mode < 3 && PyUnicode_CompareWithASCIIString(given->mode, MODES[mode]) != 0) {
-        mode++;
-    }
-    bool is_safe = array != NULL && mode < 3 && PyArray_ISINTEGER(array) && PyArray_NDIM(array) > 0 &&
-                   PyArray_CanCastSafely(PyArray_TYPE(array), NPY_INTP);
-    PyArrayObject *numbers = NULL;
-    if (is_safe) {
-        int flags = mode == 0 ? NPY_ARRAY_IN_ARRAY : NPY_ARRAY_IN_ARRAY | NPY_ARRAY_ENSURECOPY | NPY_ARRAY_WRITEABLE;
-        numbers = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)array, NPY_INTP, flags);
-    }
-    Py_XDECREF(array);
-    if (numbers == NULL) {
-        view_leave_error_to_numpy();
-        return NULL;
-    }
-    npy_intp *index = PyArray_DATA(numbers), count = PyArray_SIZE(numbers), rows = count_of(self);
-    for (npy_intp i = 0; i < count && mode == 1 && rows > 0; i++) {
-        index[i] = index[i] < 0 ? 0 : index[i] >= rows ? rows - 1 : index[i];
-    }
-    for (npy_intp i = 0; i < count && mode == 2 && rows > 0; i++) {
-        npy_intp rest = index[i] % rows;
-        index[i] = rest < 0 ? rest + rows : rest;
-    }
-    if (!are_rows(numbers, rows)) {
-        Py_CLEAR(numbers);
-    }
-    return numbers;
-}
-
-static bool
-overlap(PyArrayObject *a, PyArrayObject *b)
-{
-    char *low, *high, *other_low, *other_high;
-    view_extent(a, &low, &high);
-    view_extent(b, &other_low, &other_high);
-    return low < other_high && other_low < high;
-}
-
-/* True if rows can go right into an array: of the same shape and dtype, in order 'C', and neither of the mapping itself nor of
- * the index. */
-static bool
-can_take_into(PyArrayObject *self, PyArrayObject *numbers, PyObject *out)
-{
-    npy_intp shape[NPY_MAXDIMS];
-    int ndim = shape_of(self, numbers, shape);
-    if (!is_plain_array(out) || ndim == 0) {
-        return false;
-    }
-    PyArrayObject *into = (PyArrayObject *)out;
-    return PyArray_NDIM(into) == ndim && PyArray_CompareLists(PyArray_DIMS(into), shape, ndim) &&
-           PyArray_EquivTypes(PyArray_DESCR(into), PyArray_DESCR(self)) && PyArray_IS_C_CONTIGUOUS(into) &&
-           PyArray_ISWRITEABLE(into) && !rows_lie_in(&view_mapping((PyObject *)self)->map, into) &&
-           !overlap(numbers, into);
-}
-
-PyObject *
-rows_take(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
-{
-    PyArrayObject *self = (PyArrayObject *)object;
-    take_arguments given;
-    MappingObject *mapping = view_mapping(object);
-    if (mapping == NULL || !view_gives_plain_results(Py_TYPE(object)) || !parse_take(&given, args, nargs, names) ||
-        (given.mode != NULL && !PyUnicode_Check(given.mode))) {
-        return NULL;
-    }
-    if (given.axis == Py_None && PyArray_NDIM(self) > 1 && PyArray_IS_C_CONTIGUOUS(self)) {
-        PyObject *flat = PyArray_Ravel(self, NPY_CORDER), *result;
-        result = flat == NULL ? NULL : rows_take(flat, args, nargs, names);
-        Py_XDECREF(flat);
-        return result;
-    }
-    PyArrayObject *numbers = names_first_axis(self, given.axis) ? numbers_to_take(self, &given) : NULL;
-    PyObject *result = NULL;
-    if (numbers != NULL && given.out == Py_None) {
-        result = gathered(self, numbers, true);
-    }
-    else if (numbers != NULL && can_take_into(self, numbers, given.out) &&
-             gather(self, mapping, numbers, (PyArrayObject *)given.out) == 0) {
-        result = Py_NewRef(given.out);
-    }
-    Py_XDECREF(numbers);
-    return result;
-}
-
-/* ---- copy ---- */
-
-PyObject *
-rows_copy(PyObject *object, PyObject *const *Py_UNUSED(args), Py_ssize_t nargs, PyObject *names)
-{
-    PyArrayObject *self = (PyArrayObject *)object;
-    MappingObject *mapping = view_mapping(object);
-    bool is_simple = nargs == 0 && (names == NULL || PyTuple_GET_SIZE(names) == 0) && PyArray_IS_C_CONTIGUOUS(self);
-    if (mapping == NULL || !is_simple || PyArray_NBYTES(self) < VIEW_BULK_NBYTES ||
-        !view_gives_plain_results(Py_TYPE(object))) {
-        return NULL;
-    }
-    int fd = way_to_read(mapping);
-    PyArray_Descr *dtype = PyArray_DESCR(self);
-    Py_INCREF(dtype);
-    PyObject *copy = fd < 0 ? (Py_DECREF(dtype), NULL)
-                            : PyArray_SimpleNewFromDescr(PyArray_NDIM(self), PyArray_DIMS(self), dtype);
-    if (copy == NULL) {
-        return NULL;
-    }
-    enum { PIECE_NBYTES = 1 << 20 };
-    size_t nbytes = (size_t)PyArray_NBYTES(self), whole = nbytes / PIECE_NBYTES;
-    nd_rows rows = {
-        .mapping = &mapping->map,
-        .fd = fd,
-        .count = whole,
-        .rows = whole,
-        .mapped = PyArray_BYTES(self),
-        .mapped_stride = PIECE_NBYTES,
-        .memory = PyArray_BYTES((PyArrayObject *)copy),
-        .memory_stride = PIECE_NBYTES,
-        .piece_nbytes = PIECE_NBYTES,
-    };
-    nd_rows rest = rows;
-    rest.count = rest.rows = 1;
-    rest.mapped += whole * PIECE_NBYTES;
-    rest.memory += whole * PIECE_NBYTES;
-    rest.piece_nbytes = nbytes - whole * PIECE_NBYTES;
-    if (move(self, mapping, &rows, "read") < 0 || move(self, mapping, &rest, "read") < 0) {
-        Py_CLEAR(copy);
-    }
-    return copy;
 }
 
 /* ---- Scattering ---- */
@@ -511,7 +324,7 @@ PyArrayObject *
 rows_values(PyArrayObject *self, PyObject *value)
 {
     PyArray_Descr *dtype = PyArray_DESCR(self);
-    if (is_plain_array(value)) {
+    if (rows_is_plain(value)) {
         return PyArray_ISOBJECT((PyArrayObject *)value) ? NULL : (PyArrayObject *)Py_NewRef(value);
     }
     if (!PyArray_IsPythonNumber(value) && !PyArray_IsScalar(value, Number)) {
@@ -586,7 +399,7 @@ scatter(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyA
 {
     npy_intp shape[NPY_MAXDIMS], strides[NPY_MAXDIMS];
     rows_axis axes[NPY_MAXDIMS];
-    int ndim = shape_of(self, numbers, shape), of_index = PyArray_NDIM(numbers);
+    int ndim = rows_shape(self, numbers, shape), of_index = PyArray_NDIM(numbers);
     nd_rows rows = rows_of(self, mapping, numbers, true);
     bool is_alike = PyArray_EquivTypes(PyArray_DESCR(self), PyArray_DESCR(values));
     if (ndim == 0 || !is_alike || !rows_broadcast(values, ndim, shape, strides) ||
@@ -595,7 +408,7 @@ scatter(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyA
     }
     set_pieces(&rows, axes, rows_axes(self, 1, strides + of_index - 1, axes), PyArray_ITEMSIZE(self));
     rows.memory = PyArray_BYTES(values);
-    return move(self, mapping, &rows, "write") < 0 ? -1 : 1;
+    return rows_move(self, mapping, &rows, "write") < 0 ? -1 : 1;
 }
 
 static bool

@@ -10,9 +10,24 @@
 PyObject *rows_get(PyArrayObject *self, PyObject *index);
 int rows_set(PyArrayObject *self, PyObject *index, PyObject *value);
 
-/* a.take() and a.copy(), as far as they are for us; NULL without an exception otherwise. */
-PyObject *rows_take(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
-PyObject *rows_copy(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
+/* True for ndarray and ndfile.memmap themselves: other classes may mean more than their bytes. */
+bool rows_is_plain(PyObject *object);
+
+/* True if all numbers are those of rows, of which there are so many. */
+bool rows_are_all(PyArrayObject *numbers, npy_intp rows);
+
+/* The shape of self[numbers]. Returns its dimensions, or 0 where there are too many or no items. */
+int rows_shape(PyArrayObject *self, PyArrayObject *numbers, npy_intp *shape);
+
+/* self[numbers] as a new array, each row in order 'C' or as NumPy gives it. NULL without an exception where NumPy should. */
+PyObject *rows_gathered(PyArrayObject *self, PyArrayObject *numbers, bool is_c_order);
+
+/* Gather into an array of that shape whose axes of the index are in order 'C'. Returns 0 or -1. */
+int rows_gather(PyArrayObject *self, MappingObject *mapping, PyArrayObject *numbers, PyArrayObject *into);
+
+/* Move rows of an array, and let other threads run meanwhile if that may take long; `act` is what is done. Returns 0 or
+ * -1. */
+int rows_move(PyArrayObject *self, MappingObject *mapping, const nd_rows *rows, const char *act);
 
 /* Fill `rows` with the pages under an array, or under the rows of it in `numbers` unless that is NULL. False if there are
  * none. */
