@@ -3,6 +3,7 @@
 #include "ceiling.h"
 
 #include "changed_pages.h"
+#include "clock.h"
 #include "guard.h"
 #include "small_faults.h"
 
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_DONTNEED_LOCKED
@@ -55,14 +55,6 @@ static size_t shared_nbytes;                       /* all resident pages of file
 static int64_t looked_ns, changed_ns;              /* when that was, and when it was another number than before */
 
 /* ---- What the kernel says ---- */
-
-static int64_t
-now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* The third number of statm: pages of files and of shared memory. */
 static size_t
@@ -194,13 +186,13 @@ let_go_of_all(nd_mapping *mapping)
 static size_t
 count(nd_mapping *mapping)
 {
-    int64_t started_ns = now_ns();
+    int64_t started_ns = nd_now_ns();
     size_t nbytes, runs;
     if (nd_count_resident(page_map, mapping->range, mapping->range + mapping->range_size, &nbytes, &runs) != 0) {
         return 0;
     }
     mapping->ceiling.resident = nbytes;
-    int64_t ended_ns = now_ns();
+    int64_t ended_ns = nd_now_ns();
     mapping->ceiling.count_again_ns = ended_ns + (ended_ns - started_ns) * COUNTING_PART;
     return nbytes / (runs > 0 ? runs : 1);
 }
@@ -246,7 +238,7 @@ look(void)
     size_t before = shared_nbytes;
     int64_t before_ns = looked_ns;
     shared_nbytes = ask_shared();
-    looked_ns = now_ns();
+    looked_ns = nd_now_ns();
     size_t grown = shared_nbytes > before ? shared_nbytes - before : 0;
     bool has_changed = shared_nbytes != before;
     changed_ns = has_changed ? looked_ns : changed_ns;
@@ -330,7 +322,7 @@ watch(void *ignored)
     pthread_mutex_lock(&held);
     while (!is_over) {
         look();
-        int64_t until_ns = now_ns() + time_until_next_look();
+        int64_t until_ns = nd_now_ns() + time_until_next_look();
         struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
         pthread_cond_timedwait(&wake, &held, &until);
     }

@@ -45,21 +45,17 @@ ask(int page_map, struct scan *request)
     return count;
 }
 
+/* Visit the runs of pages of the wanted categories. */
 static int
-scan(int page_map, char *from, char *to, visitor visit, void *context)
+scan(int page_map, struct scan request, const char *from, const char *to, visitor visit, void *context)
 {
     struct region regions[REGIONS];
-    struct scan request = {
-        .size = sizeof request,
-        .start = (uint64_t)(uintptr_t)from,
-        .end = (uint64_t)(uintptr_t)to,
-        .vec = (uint64_t)(uintptr_t)regions,
-        .vec_len = REGIONS,
-        .category_inverted = IS_FILE,
-        .category_mask = IS_FILE, /* not the file's */
-        .category_anyof_mask = IS_PRESENT | IS_SWAPPED,
-        .return_mask = IS_PRESENT,
-    };
+    request.size = sizeof request;
+    request.start = (uint64_t)(uintptr_t)from;
+    request.end = (uint64_t)(uintptr_t)to;
+    request.vec = (uint64_t)(uintptr_t)regions;
+    request.vec_len = REGIONS;
+    request.return_mask = IS_PRESENT;
     while (request.start < request.end) {
         long count = ask(page_map, &request);
         if (count < 0) {
@@ -75,31 +71,27 @@ scan(int page_map, char *from, char *to, visitor visit, void *context)
     return 0;
 }
 
+typedef struct {
+    size_t nbytes, runs;
+} counts;
+
+static int
+add_run(void *context, char *from, char *to)
+{
+    counts *found = context;
+    found->nbytes += (size_t)(to - from);
+    found->runs++;
+    return 0;
+}
+
 int
 nd_count_resident(int page_map, const char *from, const char *to, size_t *nbytes, size_t *runs)
 {
-    struct region regions[REGIONS];
-    struct scan request = {
-        .size = sizeof request,
-        .start = (uint64_t)(uintptr_t)from,
-        .end = (uint64_t)(uintptr_t)to,
-        .vec = (uint64_t)(uintptr_t)regions,
-        .vec_len = REGIONS,
-        .category_mask = IS_PRESENT,
-        .return_mask = IS_PRESENT,
-    };
-    *nbytes = *runs = 0;
-    while (request.start < request.end) {
-        long count = ask(page_map, &request);
-        if (count < 0) {
-            return errno;
-        }
-        *runs += (size_t)count;
-        for (long i = 0; i < count; i++) {
-            *nbytes += (size_t)(regions[i].end - regions[i].start);
-        }
-    }
-    return 0;
+    counts found = {.nbytes = 0};
+    int status = scan(page_map, (struct scan){.category_mask = IS_PRESENT}, from, to, add_run, &found);
+    *nbytes = found.nbytes;
+    *runs = found.runs;
+    return status;
 }
 
 static int
@@ -129,7 +121,10 @@ read_entries(int page_map, char *from, char *to, visitor visit, void *context)
 static int
 visit_changed(int page_map, char *from, char *to, visitor visit, void *context)
 {
-    int status = scan(page_map, from, to, visit, context);
+    /* Not the file's: a copy, in memory or swapped out. */
+    struct scan changed = {
+        .category_inverted = IS_FILE, .category_mask = IS_FILE, .category_anyof_mask = IS_PRESENT | IS_SWAPPED};
+    int status = scan(page_map, changed, from, to, visit, context);
     return status == ENOTTY || status == EINVAL ? read_entries(page_map, from, to, visit, context) : status;
 }
 

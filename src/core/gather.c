@@ -1,12 +1,12 @@
 #define _GNU_SOURCE /* RUSAGE_THREAD */
 
+#include "clock.h"
 #include "lane.h"
 #include "pages.h"
 #include "workers.h"
 
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <time.h>
 
 /* ---- Asking for what is missing ---- */
 
@@ -75,14 +75,6 @@ is_doubted(const nd_mapping *mapping)
     return mapping->warm_calls < TRUSTED;
 }
 
-static int64_t
-now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* True if this thread has waited for a device since it was asked last. */
 static bool
 has_waited(void)
@@ -104,13 +96,13 @@ copy_warily(const lane *part, size_t from, size_t to)
     enum { WAIT_NS = 60 * 1000, ROW_NS = 1500, BYTE_NS = 1, MOST_ROWS = 256, STEP_NBYTES = 64 << 10, FIRST_ROWS = 4 };
     size_t most = STEP_NBYTES / (part->nbytes + 1);
     most = most < 1 ? 1 : most < MOST_ROWS ? most : MOST_ROWS;
-    int64_t before = now_ns();
+    int64_t before = nd_now_ns();
     for (size_t step = FIRST_ROWS; from < to; step *= 2) {
         step = step < most ? step : most;
         step = step < to - from ? step : to - from;
         nd_copy_lane(part, from, from + step);
         from += step;
-        int64_t now = now_ns();
+        int64_t now = nd_now_ns();
         if (now - before > WAIT_NS + (int64_t)step * (ROW_NS + (int64_t)part->nbytes * BYTE_NS) && has_waited()) {
             part->rows->mapping->warm_calls = 0;
             break;
