@@ -112,6 +112,10 @@ LEFT_ALONE = {
     "lseek",  # of a regular file: it looks for holes, and one that is not found is filled later
     "clock_gettime",
     "getpid",
+    "getrusage",  # what it does not tell is taken for a page that was read, or for none
+    "mincore",  # what it does not tell is taken to be in memory
+    "sched_getaffinity",  # then there is one processor
+    "syscall",  # process_madvise, cachestat, userfaultfd and the like: hints, each with another way
     "getrlimit",
     "nanosleep",
     "sched_yield",
