@@ -11,8 +11,9 @@ import ndfile as nf
 
 MODES = ("r", "r+", "c")
 
-# What refusing a file may take.
-MOST_SECONDS = 0.05
+# What refusing a file may take: seconds of a processor, of which slow and shared machines take several times as many for
+# the same. What this is to find, work that grows with what a file claims, takes minutes.
+MOST_SECONDS = 0.25
 MOST_NBYTES = 16 << 20
 
 # What a file may come to. Where it has an array that cannot be mapped, `info` describes that.
@@ -171,9 +172,9 @@ def _refusal(error, path):
 def _check_cost(act):
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         act()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
         if seconds[-1] < MOST_SECONDS:
             break
     assert min(seconds) < MOST_SECONDS
