@@ -11,8 +11,8 @@ import ndfile as nf
 
 MODES = ("r", "r+", "c")
 
-# What refusing a file may take: seconds of a processor, of which slow and shared machines take several times as many for
-# the same. What this is to find, work that grows with what a file claims, takes minutes.
+# What refusing a file may take: seconds of a processor, of which slow and shared machines take several times as many.
+# What this is to find, work that grows with what a file claims, takes minutes.
 MOST_SECONDS = 0.25
 MOST_NBYTES = 16 << 20
 
