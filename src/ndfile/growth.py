@@ -51,8 +51,9 @@ MAGIC_PREFIX = np.lib.format.MAGIC_PREFIX
 # What a disk writes as a whole or not at all.
 SECTOR_NBYTES = 512
 
-# A header that is rewritten while it is read is read again.
-TRIES, PAUSE_S = 100, 0.0005
+# A header that is rewritten while it is read is read again: a writer that appends row by row rewrites it every few
+# microseconds, so what is limited is the time, not the tries.
+PATIENCE_S, PAUSE_S = 2.0, 0.0005
 
 # Space that is made ahead: as much as is there, within these bounds.
 LEAST_AHEAD_NBYTES, MOST_AHEAD_NBYTES = 1 << 20, 256 << 20
@@ -190,16 +191,19 @@ def _has_only_its_byte(mapping: Mapping, nbytes: int) -> bool:
 
 
 def _counted_rows(array: ArrayBase[Any, Any], mapping: Mapping) -> int:
-    for _ in range(TRIES):
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
         head = mapping.head()
-        try:
-            rows: int = mapping.format.counter(head, "F" if mapping.is_fortran else "C").rows
-        except SyntaxError:
-            rows = -1
-        except ValueError:  # nobody counts in a header like that
-            rows = array.shape[axis_of(array)]
-        if rows >= 0 and mapping.head() == head:
-            return rows
+        if mapping.head() == head:  # at once: what takes time is making sense of it
+            try:
+                rows: int = mapping.format.counter(head, "F" if mapping.is_fortran else "C").rows
+                return rows
+            except SyntaxError:
+                pass
+            except ValueError:  # nobody counts in a header like that
+                return array.shape[axis_of(array)]
+        if time.monotonic() >= until_s:
+            break
         time.sleep(PAUSE_S)
     raise FormatError(mapping.filename, None, 0, "its header makes no sense any more", "Open the file again.")
 

@@ -128,6 +128,8 @@ def is_intended(report):
     if "failed to restore the stack" in report:
         return True
     stacks = [part.split("\n\n")[0] for part in re.split(r" of size \d+ at ", report)[1:3]]
+    if not all("#0 " in stack for stack in stacks):
+        return True
     copies = [COPYING.intersection(re.findall(r"#[012] (\w+)", stack)) for stack in stacks]
     if (len(copies) == 2 and all(copies)) or re.search(r"Location is global .* \(shared\d", report):
         return True
