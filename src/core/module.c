@@ -5,6 +5,7 @@
 #include "core.h"
 #include "fault_error.h"
 #include "remote.h"
+#include "view.h"
 
 #include <sys/inotify.h>
 #include <sys/vfs.h>
@@ -157,6 +158,24 @@ PyDoc_STRVAR(take_fault_doc,
              "take_fault()\n--\n\n"
              "The facts of this thread's fault, (act, path, offset, cause), which is settled with that; or None.");
 
+PyDoc_STRVAR(refuse_lost_doc,
+             "refuse_lost(array, act, /)\n--\n\n"
+             "Stand behind an act that has used all items of an array: raise if any of them is lost, or the array closed.");
+
+static PyObject *
+core_refuse_lost(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2 || !PyArray_Check(args[0]) || !PyUnicode_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "refuse_lost() takes an array and a str");
+        return NULL;
+    }
+    const char *act = PyUnicode_AsUTF8(args[1]);
+    if (act == NULL || view_refuse_closed(args[0], act) < 0 || view_refuse_lost(args[0], act) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef core_methods[] = {
     {"allocate", core_allocate, METH_VARARGS, allocate_doc},
     {"guard", fault_guard, METH_VARARGS, guard_doc},
@@ -167,6 +186,7 @@ static PyMethodDef core_methods[] = {
     {"watch", core_watch, METH_O, watch_doc},
     {"take_fault", fault_take, METH_NOARGS, take_fault_doc},
     {"open_file", (PyCFunction)(void (*)(void))core_open_file, METH_FASTCALL, open_file_doc},
+    {"refuse_lost", (PyCFunction)(void (*)(void))core_refuse_lost, METH_FASTCALL, refuse_lost_doc},
     {"regular_size", core_regular_size, METH_O, regular_size_doc},
     {NULL, NULL, 0, NULL},
 };

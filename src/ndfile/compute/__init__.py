@@ -1,0 +1,1 @@
+"""Statistics, and work block by block, of arrays that are larger than memory."""
