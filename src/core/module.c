@@ -4,6 +4,7 @@
 #include "commit.h"
 #include "core.h"
 #include "fault_error.h"
+#include "kernels.h"
 #include "remote.h"
 #include "view.h"
 
@@ -177,6 +178,8 @@ core_refuse_lost(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
 }
 
 static PyMethodDef core_methods[] = {
+    {"block_moments", (PyCFunction)(void (*)(void))kernels_moments, METH_FASTCALL, kernels_moments_doc},
+    {"block_sums", (PyCFunction)(void (*)(void))kernels_sums, METH_FASTCALL, kernels_sums_doc},
     {"allocate", core_allocate, METH_VARARGS, allocate_doc},
     {"guard", fault_guard, METH_VARARGS, guard_doc},
     {"file_system_type", core_file_system_type, METH_O, file_system_type_doc},

@@ -11,6 +11,21 @@ _ShapeT = TypeVar("_ShapeT", bound=tuple[int, ...], covariant=True)
 _DTypeT = TypeVar("_DTypeT", bound=np.dtype[Any], covariant=True)
 
 def allocate(fd: int, offset: int, nbytes: int, keep_size: bool = False, /) -> None: ...
+def block_moments(
+    block: np.ndarray[Any, Any], skip_nan: bool, extremes: bool, /
+) -> tuple[
+    np.ndarray[Any, Any],
+    np.ndarray[Any, Any],
+    np.ndarray[Any, Any],
+    np.ndarray[Any, Any],
+    np.ndarray[Any, Any] | None,
+    np.ndarray[Any, Any] | None,
+    np.ndarray[Any, Any] | None,
+    bool,
+]: ...
+def block_sums(
+    block: np.ndarray[Any, Any], skip_nan: bool, /
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None, np.ndarray[Any, Any] | None, bool]: ...
 def guard(enabled: bool | None = None, /) -> bool: ...
 def take_fault() -> tuple[str, str | None, int, str] | None: ...
 def file_system_type(fd: int, /) -> int: ...

@@ -124,7 +124,9 @@ class _Run:
                 block, result = self._results.pop(self._taken)
                 is_enough = self._take(block, result)
                 self._taken += 1
-                self._advance(self._nbytes * self._taken // self._count - self._nbytes * (self._taken - 1) // self._count)
+                self._advance(
+                    self._nbytes * self._taken // self._count - self._nbytes * (self._taken - 1) // self._count
+                )
                 if is_enough:
                     self._is_over = True
             self._turn.notify_all()
