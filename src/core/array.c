@@ -10,6 +10,7 @@
 #include "hints.h"
 #include "methods.h"
 #include "operators.h"
+#include "overrides.h"
 #include "subscript.h"
 #include "view.h"
 
@@ -232,6 +233,9 @@ array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyArray_UpdateFlags((PyArrayObject *)array, NPY_ARRAY_UPDATE_ALL);
+    if (overrides_note_size((PyTypeObject *)type, (size_t)PyArray_NBYTES((PyArrayObject *)array)) < 0) {
+        Py_CLEAR(array);
+    }
     return array;
 }
 
@@ -254,7 +258,7 @@ static PyMethodDef array_methods[] = {
     {"check", array_check, METH_NOARGS, array_check_doc},
     {"close", array_close, METH_NOARGS, array_close_doc},
     {"flush", array_flush, METH_NOARGS, array_flush_doc},
-    ARRAY_METHODS(METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY)
+    ARRAY_METHODS(METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY, METHOD_ENTRY)
     {NULL, NULL, 0, NULL},
 };
 

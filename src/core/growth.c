@@ -3,6 +3,7 @@
 #include "growth.h"
 
 #include "fault_error.h"
+#include "overrides.h"
 #include "view.h"
 
 #include <errno.h>
@@ -107,6 +108,9 @@ set_rows(PyObject *object, MappingObject *self, npy_intp rows)
         /* As ndarray.resize does. The strides do not depend on the axis that grows. */
         PyArray_DIMS(array)[axis] = rows;
         PyArray_UpdateFlags(array, NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS);
+        if (overrides_note_size(Py_TYPE(object), nbytes) < 0) {
+            PyErr_Clear(); /* there was no memory for it: NumPy then does all by itself */
+        }
     }
     return status;
 }

@@ -2,6 +2,7 @@
 #include "methods.h"
 
 #include "fault_error.h"
+#include "overrides.h"
 #include "store.h"
 #include "take.h"
 #include "view.h"
@@ -118,9 +119,22 @@ call_using(PyObject **method, const char *name, PyObject *self, PyObject *const 
         }                                                                                             \
         return unless_behind_end(self, result);                                                       \
     }
+#define DEFINE_STREAMED(name, usual)                                                                  \
+    PyObject *method_##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names) \
+    {                                                                                                 \
+        static PyObject *method;                                                                      \
+        if (overrides_is_large(self, usual)) {                                                                \
+            PyObject *result = overrides_method(#name, self, args, nargs, names);           \
+            if (result != Py_NotImplemented) {                                                        \
+                return fault_checked(result);                                                         \
+            }                                                                                         \
+            Py_DECREF(result);                                                                        \
+        }                                                                                             \
+        return call_copying(&method, #name, self, args, nargs, names);                                \
+    }
 #define DEFINE_COPYING(name) DEFINE_METHOD(name, call_copying)
 #define DEFINE_TAKING(name) DEFINE_METHOD(name, call_taking)
 #define DEFINE_VIEWING(name) DEFINE_METHOD(name, call_viewing)
 #define DEFINE_USING(name) DEFINE_METHOD(name, call_using)
 
-ARRAY_METHODS(DEFINE_COPYING, DEFINE_TAKING, DEFINE_VIEWING, DEFINE_USING, DEFINE_OURS)
+ARRAY_METHODS(DEFINE_COPYING, DEFINE_TAKING, DEFINE_VIEWING, DEFINE_USING, DEFINE_OURS, DEFINE_STREAMED)

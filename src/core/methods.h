@@ -8,14 +8,18 @@
  * TAKING: so too, of some of the items only.
  * VIEWING: a view where the strides allow it, a new array otherwise.
  * USING: no array. They are here to find lost items.
- * OURS: by a function of ours, and where that leaves it to NumPy as one of the kinds above. */
-#define ARRAY_METHODS(COPYING, TAKING, VIEWING, USING, OURS) \
+ * OURS: by a function of ours, and where that leaves it to NumPy as one of the kinds above.
+ * STREAMED: from so many bytes on block by block, in Python (ndfile.compute), and otherwise as COPYING. Below, NumPy is done
+ * before that would have begun. */
+#define ARRAY_METHODS(COPYING, TAKING, VIEWING, USING, OURS, STREAMED) \
     COPYING(__copy__)                                  \
     COPYING(__deepcopy__)                              \
     COPYING(__reduce__)                                \
     COPYING(__reduce_ex__)                             \
-    COPYING(argmax)                                    \
-    COPYING(argmin)                                    \
+    STREAMED(all, 32 << 20)                            \
+    STREAMED(any, 32 << 20)                            \
+    STREAMED(argmax, 32 << 20)                         \
+    STREAMED(argmin, 32 << 20)                         \
     COPYING(argpartition)                              \
     COPYING(argsort)                                   \
     COPYING(astype)                                    \
@@ -24,8 +28,15 @@
     OURS(copy, take_copy, call_copying)                \
     COPYING(dot)                                       \
     COPYING(flatten)                                   \
+    STREAMED(max, 32 << 20)                            \
+    STREAMED(mean, 8 << 20)                            \
+    STREAMED(min, 32 << 20)                            \
+    STREAMED(prod, 32 << 20)                           \
     COPYING(repeat)                                    \
     COPYING(round)                                     \
+    STREAMED(std, 1 << 20)                             \
+    STREAMED(sum, 8 << 20)                             \
+    STREAMED(var, 1 << 20)                             \
     TAKING(compress)                                   \
     OURS(take, take_rows, call_taking)                 \
     VIEWING(ravel)                                     \
@@ -42,6 +53,8 @@
 
 #define DECLARE_METHOD(name, ...) \
     PyObject *method_##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names);
-ARRAY_METHODS(DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD)
+ARRAY_METHODS(DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD, DECLARE_METHOD)
+
+
 
 #endif

@@ -6,6 +6,7 @@
 #include "fault_error.h"
 #include "kernels.h"
 #include "remote.h"
+#include "streaming.h"
 #include "view.h"
 
 #include <sys/inotify.h>
@@ -177,6 +178,26 @@ core_refuse_lost(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(stream_from_doc,
+             "stream_from(nbytes, /)\n--\n\n"
+             "From so many bytes on, at least 1, arrays are worked on block by block; None for the usual numbers.\n\n"
+             "For tests. Gives what was set before.");
+
+static PyObject *
+core_stream_from(PyObject *Py_UNUSED(module), PyObject *nbytes)
+{
+    size_t before = nd_stream_nbytes, wanted = nbytes == Py_None ? 0 : PyLong_AsSize_t(nbytes);
+    if (wanted == (size_t)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (wanted == 0 && nbytes != Py_None) {
+        PyErr_SetString(PyExc_ValueError, "stream_from() takes a number of bytes, at least 1, or None");
+        return NULL;
+    }
+    nd_stream_nbytes = wanted;
+    return before == 0 ? Py_NewRef(Py_None) : PyLong_FromSize_t(before);
+}
+
 static PyMethodDef core_methods[] = {
     {"block_moments", (PyCFunction)(void (*)(void))kernels_moments, METH_FASTCALL, kernels_moments_doc},
     {"block_sums", (PyCFunction)(void (*)(void))kernels_sums, METH_FASTCALL, kernels_sums_doc},
@@ -191,6 +212,7 @@ static PyMethodDef core_methods[] = {
     {"open_file", (PyCFunction)(void (*)(void))core_open_file, METH_FASTCALL, open_file_doc},
     {"refuse_lost", (PyCFunction)(void (*)(void))core_refuse_lost, METH_FASTCALL, refuse_lost_doc},
     {"regular_size", core_regular_size, METH_O, regular_size_doc},
+    {"stream_from", core_stream_from, METH_O, stream_from_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -22,8 +22,10 @@ from ndfile.errors import (
 )
 
 if _TYPE_CHECKING:
+    from ndfile import compute
     from ndfile.archive import Archive
     from ndfile.atomic import recover
+    from ndfile.compute.descriptions import Description, describe
     from ndfile.description import Info, info
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
     from ndfile.loading import Batches, batches
@@ -37,6 +39,7 @@ __all__ = [
     "Batches",
     "Checksums",
     "ClosedError",
+    "Description",
     "FaultError",
     "FormatError",
     "Info",
@@ -52,8 +55,10 @@ __all__ = [
     "Verification",
     "batches",
     "checksum",
+    "compute",
     "convert",
     "create",
+    "describe",
     "guard",
     "info",
     "memmap",
@@ -71,12 +76,15 @@ _LATER = {
     "Archive": "archive",
     "Batches": "loading",
     "Checksums": "integrity.digests",
+    "Description": "compute.descriptions",
     "Info": "description",
     "Verification": "integrity.digests",
     "batches": "loading",
     "checksum": "integrity.digests",
+    "compute": "compute",
     "convert": "writing",
     "create": "writing",
+    "describe": "compute.descriptions",
     "info": "description",
     "open": "reading",
     "open_memmap": "npy_memmap",
@@ -89,7 +97,8 @@ _LATER = {
 def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(_import_module(f"{__name__}.{_LATER[name]}"), name)
+    module = _import_module(f"{__name__}.{_LATER[name]}")
+    found = globals()[name] = module if _LATER[name] == name else getattr(module, name)
     return found
 
 

@@ -178,7 +178,8 @@ def merge_moments(
         now = mean + step
         of_step = now - mean
         lost = (mean - (now - of_step)) + (step - of_step)
-        m2 += other.m2 + (delta + rest) ** 2 * (counts * share)
+        apart = delta + rest
+        m2 += other.m2 + (apart * apart.conj()).real * (counts * share)
         is_finite = np.isfinite(delta)
         error += np.where(is_finite, rest * share + lost, 0)
         mean[...] = np.where(is_finite, now, mean + np.where(share > 0, other.mean, 0))

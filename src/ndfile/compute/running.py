@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+# By then memory gives what it can; and what each thread copies stays within bounds for all together.
+MOST_THREADS = 8
+
 
 def run(
     work: Callable[[Any], Any],
@@ -41,7 +44,7 @@ def run(
     take : callable
         May return True for "that is enough": the rest is left undone.
     threads : int, optional
-        How many, this one included; by default as many as there are processors for the process.
+        How many, this one included; by default as many as there are processors for the process, up to 8.
     progress : None, bool or callable
         See `reported`.
     nbytes : int
@@ -50,7 +53,7 @@ def run(
         What is done.
     """
     if threads is None:
-        threads = len(os.sched_getaffinity(0))
+        threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
     elif isinstance(threads, bool) or threads != int(threads) or threads < 1:
         raise ValueError(f"threads must be a number from 1 on, not {threads!r}")
     with reported(progress, nbytes, label) as advance:

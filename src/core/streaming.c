@@ -1,0 +1,3 @@
+#include "streaming.h"
+
+size_t nd_stream_nbytes;

@@ -1,0 +1,240 @@
+"""Sums and means: each block's total with what its rounding has lost, so that many blocks lose no more than one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ndfile.compute import kernels
+from ndfile.compute.arguments import NO_VALUE, Request, given
+from ndfile.compute.reducing import reduce
+from ndfile.compute.warned import LeftToNumPy, warn_of
+
+if TYPE_CHECKING:
+    from ndfile.compute.reducing import State
+    from ndfile.progress import Progress
+
+__all__ = ["mean", "nanmean", "nansum", "sum_of"]
+
+
+class _Totals:
+    """Totals by the core's kernels: of integers exactly, modulo 2**64, of floats as float64 and an error.
+
+    Parameters
+    ----------
+    skip_nan : bool
+    is_float : bool
+        Whether integers are to be summed as floats, as for their mean: without a limit.
+    """
+
+    def __init__(self, skip_nan: bool, is_float: bool) -> None:
+        self._skip_nan, self._is_float = skip_nan, is_float
+
+    def of(self, block: np.ndarray, _where: np.ndarray | None, axes: tuple[int, ...]) -> State:
+        found = kernels.sums(block, axes, self._skip_nan)
+        if found.exceptional:
+            raise LeftToNumPy
+        counts, total, error = np.broadcast_to(found.counts, found.total.shape), found.total, found.error
+        if error is None and not self._is_float:
+            return total, np.zeros_like(total), counts
+        if error is None:
+            total, error = _as_floats(total, block, axes)
+        return total, error, counts
+
+    def join(self, state: State, new: State) -> None:
+        kernels.merge_sums(*_sums(state), *_sums(new))
+        state[2][...] += new[2]
+
+    def finish(self, state: State) -> State:
+        total, error, counts = state
+        return _settled(total, error), counts
+
+    def is_enough(self, _state: State) -> bool:
+        return False
+
+
+def _as_floats(total: np.ndarray, block: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """An exact total of integers as the sum of two floats."""
+    if block.dtype.itemsize < 8:
+        return total.astype(np.float64), np.zeros(total.shape)  # below 2**53 in any block
+    # Known modulo 2**64; how many times 2**64 it is, a sum with rounding tells.
+    found = kernels.moments(block, axes)
+    whole = 2.0**64 * np.rint((found.mean * found.counts - total.astype(np.float64)) / 2.0**64)
+    error, nothing = np.zeros(total.shape), np.zeros(total.shape)
+    kernels.merge_sums(whole, error, (total >> 32) * 2.0**32, nothing)
+    kernels.merge_sums(whole, error, (total & 0xFFFFFFFF).astype(np.float64), nothing)
+    return whole, error
+
+
+class _Additions:
+    """Totals by NumPy on blocks: of any type, in any type, and of some of the items only."""
+
+    def __init__(self, skip_nan: bool, dtype: np.dtype[Any]) -> None:
+        self._skip_nan = skip_nan
+        self._dtype = None if dtype.kind == "m" else dtype
+
+    def of(self, block: np.ndarray, where: np.ndarray | None, axes: tuple[int, ...]) -> State:
+        if self._skip_nan:
+            valid = ~np.isnan(block)
+            where = valid if where is None else where & valid
+        mask: Any = True if where is None else where
+        total = np.add.reduce(block, axes, self._dtype, keepdims=True, where=mask)
+        counts = np.full(total.shape, block.size // total.size, np.intp)
+        if where is not None:
+            counts = np.add.reduce(where, axes, np.intp, keepdims=True)
+        return total, np.zeros_like(total), counts
+
+    def join(self, state: State, new: State) -> None:
+        kernels.merge_sums(*_sums(state), *_sums(new))
+        state[2][...] += new[2]
+
+    def finish(self, state: State) -> State:
+        total, error, counts = state
+        return _settled(total, error), counts
+
+    def is_enough(self, _state: State) -> bool:
+        return False
+
+
+def _sums(state: State) -> tuple[np.ndarray, np.ndarray | None]:
+    return state[0], state[1] if state[0].dtype.kind in "fc" else None
+
+
+def _settled(total: np.ndarray, error: np.ndarray) -> np.ndarray:
+    if total.dtype.kind not in "fc":
+        return total
+    with np.errstate(invalid="ignore"):
+        return np.add(total, error, where=np.isfinite(total), out=total)
+
+
+def _totals(
+    request: Request, skip_nan: bool, dtype: np.dtype[Any], is_mean: bool, threads: int | None, progress: Progress
+) -> State:
+    """Totals and counts; in float64 or int64 where the kernels can, otherwise in `dtype`."""
+    own = request.array.dtype
+    skip_nan = skip_nan and own.kind in "fcmM"
+    label = "mean" if is_mean else "sum"
+    if _suits_kernels(request, own, dtype, is_mean):
+        found: Any = _Totals(skip_nan, is_mean)
+    else:
+        found = _Additions(skip_nan, dtype)
+    return reduce(found, request, threads=threads, progress=progress, label=label)
+
+
+def _suits_kernels(request: Request, own: np.dtype[Any], wanted: np.dtype[Any], is_mean: bool) -> bool:
+    if request.where is not None or not kernels.handles(own):
+        return False
+    if own.kind == "f":
+        return wanted.kind == "f" and wanted.itemsize <= 8 and wanted.itemsize >= own.itemsize
+    return wanted == np.float64 if is_mean else wanted in (np.int64, np.uint64)
+
+
+def sum_of(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = NO_VALUE,
+    where: Any = True,
+    *,
+    progress: Progress = None,
+    threads: int | None = None,
+    skip_nan: bool = False,
+) -> Any:
+    """numpy.sum, and numpy.nansum."""
+    request = Request.of(a, axis, keepdims, out, where)
+    if request is None or a.dtype.kind not in "biufcm":
+        return NotImplemented
+    wanted = np.add.reduce(np.zeros(1, a.dtype), dtype=dtype).dtype
+    if not request.gives(wanted):
+        return NotImplemented
+    try:
+        total, _ = _totals(request, skip_nan, wanted, False, threads, progress)
+        result = _as(total, wanted)
+    except LeftToNumPy:
+        return NotImplemented
+    if given(initial, None) is not None:
+        result = np.add(initial, result, dtype=wanted)
+    return request.result(result)
+
+
+def _as(total: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
+    """In NumPy's type. What was in range, and is no longer, NumPy warns of in its own words."""
+    if total.dtype == wanted:
+        return total
+    if wanted.kind in "iu":
+        return total.view(wanted)
+    with np.errstate(over="ignore"):
+        result = total.astype(wanted)
+    if not np.isfinite(result).all() and not np.array_equal(np.isfinite(result), np.isfinite(total)):
+        raise LeftToNumPy
+    return result
+
+
+def nansum(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = NO_VALUE,
+    initial: Any = NO_VALUE,
+    where: Any = NO_VALUE,
+    *,
+    progress: Progress = None,
+    threads: int | None = None,
+) -> Any:
+    """numpy.nansum."""
+    return sum_of(
+        a, axis, dtype, out, keepdims, initial, where, progress=progress, threads=threads, skip_nan=True
+    )
+
+
+def mean(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    *,
+    where: Any = True,
+    progress: Progress = None,
+    threads: int | None = None,
+    skip_nan: bool = False,
+) -> Any:
+    """numpy.mean, and numpy.nanmean."""
+    request = Request.of(a, axis, keepdims, out, where)
+    if request is None or a.dtype.kind not in "biufc":
+        return NotImplemented
+    wanted = np.dtype(dtype) if dtype is not None else np.mean(np.zeros(1, a.dtype)).dtype
+    if wanted.kind not in "fc" or not request.gives(wanted):
+        return NotImplemented
+    skip_nan = skip_nan and a.dtype.kind in "fc"
+    # NumPy sums halves in single precision.
+    inner = np.dtype(np.float32) if wanted == np.float16 else wanted
+    try:
+        total, counts = _totals(request, skip_nan, inner, True, threads, progress)
+    except LeftToNumPy:
+        return NotImplemented
+    if not counts.all():
+        warn_of("Mean of empty slice")
+    if skip_nan:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return request.result(np.true_divide(total, counts).astype(wanted))
+    return request.result(request.divided(total, counts).astype(wanted))
+
+
+def nanmean(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = NO_VALUE,
+    *,
+    where: Any = NO_VALUE,
+    progress: Progress = None,
+    threads: int | None = None,
+) -> Any:
+    """numpy.nanmean."""
+    return mean(a, axis, dtype, out, keepdims, where=where, progress=progress, threads=threads, skip_nan=True)
