@@ -83,9 +83,14 @@ def _moments(
     request: Request, skip_nan: bool, dtype: np.dtype[Any], threads: int | None, progress: Progress, label: str
 ) -> tuple[State, bool]:
     own = request.array.dtype
-    by_kernel = request.where is None and kernels.handles(own) and dtype.kind == "f" and dtype.itemsize <= 8
-    statistic = _Moments(skip_nan) if by_kernel else _AnyMoments(skip_nan, np.result_type(own, dtype))
-    state = reduce(statistic, request, threads=threads, progress=progress, label=label, has_copies=not by_kernel)
+    if request.where is None and kernels.handles(own) and dtype.kind == "f" and dtype.itemsize <= 8:
+        fast = _Moments(skip_nan)
+        state = reduce(fast, request, threads=threads, progress=progress, label=label)
+        if not fast.is_exceptional:
+            return state, False
+    # Where the squares leave the range of numbers, too.
+    statistic = _AnyMoments(skip_nan, np.result_type(own, dtype))
+    state = reduce(statistic, request, threads=threads, progress=progress, label=label, has_copies=True)
     return state, statistic.is_exceptional
 
 
@@ -117,7 +122,7 @@ def _var(
     (counts, means, squares), is_exceptional = _moments(
         request, skip_nan, inner, threads, progress, "std" if root else "var"
     )
-    if is_exceptional and not np.isfinite(squares).all():
+    if is_exceptional:
         _warn_of_infinity(array.dtype)
     if around is not None:
         with np.errstate(all="ignore"):
