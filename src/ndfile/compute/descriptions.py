@@ -15,6 +15,7 @@ from ndfile.errors import LayoutError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ndfile.compute.blocks import Block
     from ndfile.compute.reducing import State
     from ndfile.progress import Progress
 
@@ -72,7 +73,7 @@ class _Everything:
         np.fmin(state[5], new[5], out=state[5])
         np.fmax(state[6], new[6], out=state[6])
 
-    def finish(self, state: State) -> State:
+    def finish(self, state: State, _place: Block) -> State:
         return state
 
     def is_enough(self, _state: State) -> bool:

@@ -18,6 +18,7 @@ from ndfile.compute.reducing import reduce
 from ndfile.compute.warned import warn_of
 
 if TYPE_CHECKING:
+    from ndfile.compute.blocks import Block
     from ndfile.compute.reducing import State
     from ndfile.progress import Progress
 
@@ -32,24 +33,65 @@ def join_moments(state: State, new: State) -> None:
 
 
 class _Moments:
-    """Count, mean and squared deviations by the core's kernels."""
+    """Count, mean and squared deviations by the core's kernels.
 
-    def __init__(self, skip_nan: bool) -> None:
-        self._skip_nan = skip_nan
-        self.is_exceptional = False
+    Parameters
+    ----------
+    request : Request
+    skip_nan : bool
+    wanted : numpy.dtype
+        The result's.
+    ddof : float
+        What is taken from the count.
+    root : bool
+        For the standard deviation.
+    around : numpy.ndarray, optional
+        The mean, where it is given.
+    """
+
+    def __init__(
+        self, request: Request, skip_nan: bool, wanted: np.dtype[Any], ddof: Any, root: bool, around: np.ndarray | None
+    ) -> None:
+        self._request, self._skip_nan, self._wanted, self._ddof, self._root = request, skip_nan, wanted, ddof, root
+        self._around = None if around is None else np.broadcast_to(around, request.kept_shape)
+        self.is_exceptional = self.is_short = False
 
     def of(self, block: np.ndarray, _where: np.ndarray | None, axes: tuple[int, ...]) -> State:
         found = kernels.moments(block, axes, self._skip_nan)
         self.is_exceptional |= found.exceptional
         counts = np.broadcast_to(found.counts, found.mean.shape)
-        return counts, found.mean, found.error, found.m2, np.zeros_like(found.m2)
+        return counts, found.mean, found.error, found.m2, np.broadcast_to(0.0, found.mean.shape)
 
     def join(self, state: State, new: State) -> None:
         join_moments(state, new)
 
-    def finish(self, state: State) -> State:
+    def finish(self, state: State, place: Block) -> State:
         counts, mean, _, squares, error = state
-        return counts, mean, np.add(squares, error, where=np.isfinite(squares), out=squares)
+        with np.errstate(all="ignore"):
+            squares = np.add(squares, error, where=np.isfinite(squares), out=squares)
+            if self._around is not None:
+                apart = mean - self._around[place]
+                squares = squares + counts * (apart * apart.conj()).real
+        free = (counts if self._counts_differ else np.asarray(self._request.count)) - self._ddof
+        found = self._divided(squares, free)
+        if self._root:
+            found = np.sqrt(found)
+        with np.errstate(over="ignore"):
+            return (found.astype(self._wanted, copy=False),)
+
+    @property
+    def _counts_differ(self) -> bool:
+        return self._skip_nan or self._request.where is not None
+
+    def _divided(self, squares: np.ndarray, free: np.ndarray) -> np.ndarray:
+        is_short = free <= 0
+        self.is_short |= bool(is_short.any())
+        if not self._skip_nan:
+            return self._request.divided(squares, np.maximum(free, 0))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = np.true_divide(squares, free)
+        found[is_short] = np.nan
+        return found
 
     def is_enough(self, _state: State) -> bool:
         return False
@@ -58,40 +100,44 @@ class _Moments:
 class _AnyMoments(_Moments):
     """The same by NumPy on blocks: of complex and long numbers, and of some of the items only."""
 
-    def __init__(self, skip_nan: bool, dtype: np.dtype[Any]) -> None:
-        super().__init__(skip_nan)
-        self._dtype = np.result_type(dtype, np.float64)
-
     def of(self, block: np.ndarray, where: np.ndarray | None, axes: tuple[int, ...]) -> State:
         if self._skip_nan:
             valid = ~np.isnan(block)
             where = valid if where is None else where & valid
         mask: Any = True if where is None else where
+        dtype = np.result_type(block.dtype, self._wanted, np.float64)
         with np.errstate(all="ignore"):
-            total = np.add.reduce(block, axes, self._dtype, keepdims=True, where=mask)
+            total = np.add.reduce(block, axes, dtype, keepdims=True, where=mask)
             counts = np.full(total.shape, block.size // total.size, np.intp)
             if where is not None:
                 counts = np.add.reduce(where, axes, np.intp, keepdims=True)
             mean = total / np.maximum(counts, 1)
-            apart = np.subtract(block, mean, dtype=self._dtype)
+            apart = np.subtract(block, mean, dtype=dtype)
             squares = np.add.reduce((apart * apart.conj()).real, axes, keepdims=True, where=mask)
             self.is_exceptional |= bool(np.isinf(block).any(where=mask))
         return counts, mean, np.zeros_like(mean), squares, np.zeros_like(squares)
 
 
-def _moments(
-    request: Request, skip_nan: bool, dtype: np.dtype[Any], threads: int | None, progress: Progress, label: str
-) -> tuple[State, bool]:
-    own = request.array.dtype
-    if request.where is None and kernels.handles(own) and dtype.kind == "f" and dtype.itemsize <= 8:
-        fast = _Moments(skip_nan)
-        state = reduce(fast, request, threads=threads, progress=progress, label=label)
-        if not fast.is_exceptional:
-            return state, False
+def _found(request: Request, dtype: np.dtype[Any], more: tuple[Any, ...], options: dict[str, Any]) -> np.ndarray:
+    """Variances or deviations, computed in `dtype` or better."""
+    skip_nan = more[0]
+    if request.where is None and kernels.handles(request.array.dtype) and dtype.kind == "f" and dtype.itemsize <= 8:
+        found = _Moments(request, *more)
+        (result,) = reduce(found, request, **options)
+        if not found.is_exceptional:
+            return _warned(result, found.is_short, skip_nan)
     # Where the squares leave the range of numbers, too.
-    statistic = _AnyMoments(skip_nan, np.result_type(own, dtype))
-    state = reduce(statistic, request, threads=threads, progress=progress, label=label, has_copies=True)
-    return state, statistic.is_exceptional
+    found = _AnyMoments(request, *more)
+    (result,) = reduce(found, request, **options, has_copies=True)
+    if found.is_exceptional:
+        _warn_of_infinity(request.array.dtype)
+    return _warned(result, found.is_short, skip_nan)
+
+
+def _warned(result: np.ndarray, is_short: bool, skip_nan: bool) -> np.ndarray:
+    if is_short:
+        warn_of("Degrees of freedom <= 0 for slice" + "." * skip_nan)
+    return result
 
 
 def _var(
@@ -101,8 +147,7 @@ def _var(
     mean: Any,
     skip_nan: bool,
     root: bool,
-    threads: int | None,
-    progress: Progress,
+    options: dict[str, Any],
 ) -> Any:
     if request is None or request.array.dtype.kind not in "biufc" or not isinstance(ddof, numbers.Real):
         return NotImplemented
@@ -119,49 +164,13 @@ def _var(
         around = np.asarray(mean)
         if around.dtype != inner or np.broadcast_shapes(around.shape, request.kept_shape) != request.kept_shape:
             return NotImplemented
-    (counts, means, squares), is_exceptional = _moments(
-        request, skip_nan, inner, threads, progress, "std" if root else "var"
-    )
-    if is_exceptional:
-        _warn_of_infinity(array.dtype)
-    if around is not None:
-        with np.errstate(all="ignore"):
-            apart = means - around
-            squares = squares + counts * (apart * apart.conj()).real
-    return request.result(_finished(request, counts, squares, ddof, wanted, skip_nan, root))
+    return request.result(_found(request, inner, (skip_nan, wanted, ddof, root, around), options))
 
 
 def _warn_of_infinity(dtype: np.dtype[Any]) -> None:
     """As NumPy does where it takes an infinite mean from an infinite item."""
     infinite = np.array([np.inf], np.result_type(dtype, np.float16))
     np.subtract(infinite, infinite)
-
-
-def _finished(
-    request: Request,
-    counts: np.ndarray,
-    squares: np.ndarray,
-    ddof: Any,
-    wanted: np.dtype[Any],
-    skip_nan: bool,
-    root: bool,
-) -> np.ndarray:
-    free = counts - ddof
-    if skip_nan:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = np.true_divide(squares, free).astype(wanted)
-        if (free <= 0).any():
-            warn_of("Degrees of freedom <= 0 for slice.")
-            found[free <= 0] = np.nan
-    else:
-        if (free <= 0).any():
-            warn_of("Degrees of freedom <= 0 for slice")
-        free = np.maximum(free, 0)
-        found = request.divided(squares, free)
-    if root:
-        found = np.sqrt(found)
-    with np.errstate(over="ignore"):
-        return found.astype(wanted)
 
 
 def _deviation(name: str) -> Any:
@@ -187,7 +196,8 @@ def _deviation(name: str) -> Any:
                 return NotImplemented  # an error
             ddof = correction
         request = Request.of(a, axis, keepdims, out, where)
-        return _var(request, dtype, ddof, mean, skip_nan, root, threads, progress)
+        options = {"threads": threads, "progress": progress, "label": name}
+        return _var(request, dtype, ddof, mean, skip_nan, root, options)
 
     return found
 

@@ -10,6 +10,7 @@ from ndfile.compute.arguments import NO_VALUE, Request, given
 from ndfile.compute.reducing import reduce
 
 if TYPE_CHECKING:
+    from ndfile.compute.blocks import Block
     from ndfile.compute.reducing import State
     from ndfile.progress import Progress
 
@@ -42,7 +43,7 @@ class Fold:
     def join(self, state: State, new: State) -> None:
         self._ufunc(state[0], new[0], out=state[0], casting="unsafe")
 
-    def finish(self, state: State) -> State:
+    def finish(self, state: State, _place: Block) -> State:
         return state
 
     def is_enough(self, state: State) -> bool:
@@ -94,7 +95,7 @@ class _Range:
         np.minimum(state[0], new[0], out=state[0])
         np.maximum(state[1], new[1], out=state[1])
 
-    def finish(self, state: State) -> State:
+    def finish(self, state: State, _place: Block) -> State:
         return state
 
     def is_enough(self, _state: State) -> bool:
@@ -181,7 +182,7 @@ class _Count:
     def join(self, state: State, new: State) -> None:
         state[0][...] += new[0]
 
-    def finish(self, state: State) -> State:
+    def finish(self, state: State, _place: Block) -> State:
         return state
 
     def is_enough(self, _state: State) -> bool:

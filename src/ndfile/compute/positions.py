@@ -99,7 +99,7 @@ class _Places:
         np.copyto(best, value, where=is_better)
         before += length
 
-    def finish(self, state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    def finish(self, state: tuple[np.ndarray, ...], _place: Block) -> tuple[np.ndarray, ...]:
         return state[:1]
 
     def is_enough(self, _state: tuple[np.ndarray, ...]) -> bool:

@@ -37,8 +37,8 @@ class Statistic(Protocol):
     def join(self, state: State, new: State) -> None:
         """Join what the next block gives to what there is, in place."""
 
-    def finish(self, state: State) -> State:
-        """The results, once all blocks were joined."""
+    def finish(self, state: State, place: Block) -> State:
+        """The results, once all blocks were joined; `place` is where they belong. May use the state's memory."""
 
     def is_enough(self, state: State) -> bool:
         """Whether no further block can change anything, for a result of a single item."""
@@ -117,22 +117,33 @@ class _Reduction:
         self._state: State = ()
         self._results: State = ()
 
-    def of(self, part: tuple[int, Block, Block]) -> State:
-        _, _, block = part
+    def of(self, part: tuple[int, Block, Block]) -> tuple[bool, State]:
+        """What a block gives, and whether that is the result already: where it is all of its tile."""
+        _, tile, block = part
         where = None if self._where is None else self._where.read(block)
         state = self._statistic.of(self._input.read(block), where, self._request.axes)
         self._input.check(block)
-        return state
+        is_all = self._place(block) == tile and all(
+            shape_of(block)[axis] == self._request.array.shape[axis] for axis in self._request.axes
+        )
+        return is_all, self._statistic.finish(state, tile) if is_all else state
 
-    def take(self, part: tuple[int, Block, Block], new: State) -> bool:
+    def _place(self, block: Block) -> Block:
+        return kept(block, self._request.axes)
+
+    def take(self, part: tuple[int, Block, Block], found: tuple[bool, State]) -> bool:
         number, tile, block = part
+        is_all, new = found
+        if is_all:
+            self._keep(tile, new)
+            return False
         if number != self._number:
             self._finish()
             self._number, self._tile = number, tile
             self._state = tuple(np.empty(shape_of(tile), one.dtype) for one in new)
         here = tuple(
             slice(one.start - place.start, one.stop - place.start)
-            for one, place in zip(kept(block, self._request.axes), tile, strict=True)
+            for one, place in zip(self._place(block), tile, strict=True)
         )
         state = tuple(one[here] for one in self._state)
         if all(block[axis].start == 0 for axis in self._request.axes):
@@ -143,16 +154,18 @@ class _Reduction:
         return self._is_single and self._statistic.is_enough(state)
 
     def _finish(self) -> None:
-        if self._number < 0:
-            return
-        found = self._statistic.finish(self._state)
-        if shape_of(self._tile) == self._request.kept_shape:
+        if self._number >= 0:
+            self._keep(self._tile, self._statistic.finish(self._state, self._tile))
+            self._number = -1
+
+    def _keep(self, tile: Block, found: State) -> None:
+        if shape_of(tile) == self._request.kept_shape:
             self._results = found
             return
         if not self._results:
             self._results = tuple(np.empty(self._request.kept_shape, one.dtype) for one in found)
         for whole, part in zip(self._results, found, strict=True):
-            whole[self._tile] = part
+            whole[tile] = part
 
     def results(self) -> State:
         self._finish()

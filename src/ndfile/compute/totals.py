@@ -12,6 +12,7 @@ from ndfile.compute.reducing import reduce
 from ndfile.compute.warned import LeftToNumPy, warn_of
 
 if TYPE_CHECKING:
+    from ndfile.compute.blocks import Block
     from ndfile.compute.reducing import State
     from ndfile.progress import Progress
 
@@ -23,32 +24,50 @@ class _Totals:
 
     Parameters
     ----------
+    request : Request
     skip_nan : bool
-    is_float : bool
-        Whether integers are to be summed as floats, as for their mean: without a limit.
+    wanted : numpy.dtype
+        The result's.
+    is_mean : bool
+        Whether totals are divided by their counts, and so those of integers have no limit.
     """
 
-    def __init__(self, skip_nan: bool, is_float: bool) -> None:
-        self._skip_nan, self._is_float = skip_nan, is_float
+    def __init__(self, request: Request, skip_nan: bool, wanted: np.dtype[Any], is_mean: bool) -> None:
+        self._request, self._skip_nan, self._wanted, self._is_mean = request, skip_nan, wanted, is_mean
+        self.has_empty = False
 
     def of(self, block: np.ndarray, _where: np.ndarray | None, axes: tuple[int, ...]) -> State:
         found = kernels.sums(block, axes, self._skip_nan)
         if found.exceptional:
             raise LeftToNumPy
-        counts, total, error = np.broadcast_to(found.counts, found.total.shape), found.total, found.error
-        if error is None and not self._is_float:
-            return total, np.zeros_like(total), counts
+        total, error = found.total, found.error
+        if error is None and not self._is_mean:
+            return (total,)
         if error is None:
             total, error = _as_floats(total, block, axes)
-        return total, error, counts
+        return (total, error, np.asarray(found.counts)) if self._skip_nan and self._is_mean else (total, error)
 
     def join(self, state: State, new: State) -> None:
-        kernels.merge_sums(*_sums(state), *_sums(new))
-        state[2][...] += new[2]
+        error, new_error = (state[1], new[1]) if len(state) > 1 else (None, None)
+        kernels.merge_sums(state[0], error, new[0], new_error)
+        if len(state) > 2:
+            state[2][...] += new[2]
 
-    def finish(self, state: State) -> State:
-        total, error, counts = state
-        return _settled(total, error), counts
+    def finish(self, state: State, _place: Block) -> State:
+        total = state[0]
+        if len(state) > 1:
+            with np.errstate(invalid="ignore"):
+                total = np.add(total, state[1], where=np.isfinite(total), out=total)
+        if self._is_mean:
+            total = self._divided(total, state[2] if len(state) > 2 else np.asarray(self._request.count))
+        return (_as(total, self._wanted),)
+
+    def _divided(self, total: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        self.has_empty |= not counts.all()
+        if not self._skip_nan:
+            return self._request.divided(total, counts)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.true_divide(total, counts)
 
     def is_enough(self, _state: State) -> bool:
         return False
@@ -67,11 +86,13 @@ def _as_floats(total: np.ndarray, block: np.ndarray, axes: tuple[int, ...]) -> t
     return whole, error
 
 
-class _Additions:
+class _Additions(_Totals):
     """Totals by NumPy on blocks: of any type, in any type, and of some of the items only."""
 
-    def __init__(self, skip_nan: bool, dtype: np.dtype[Any]) -> None:
-        self._skip_nan = skip_nan
+    def __init__(
+        self, request: Request, skip_nan: bool, wanted: np.dtype[Any], is_mean: bool, dtype: np.dtype[Any]
+    ) -> None:
+        super().__init__(request, skip_nan, wanted, is_mean)
         self._dtype = None if dtype.kind == "m" else dtype
 
     def of(self, block: np.ndarray, where: np.ndarray | None, axes: tuple[int, ...]) -> State:
@@ -80,46 +101,37 @@ class _Additions:
             where = valid if where is None else where & valid
         mask: Any = True if where is None else where
         total = np.add.reduce(block, axes, self._dtype, keepdims=True, where=mask)
+        state = (total, np.zeros_like(total)) if total.dtype.kind in "fc" else (total,)
+        if not self._is_mean:
+            return state
         counts = np.full(total.shape, block.size // total.size, np.intp)
         if where is not None:
             counts = np.add.reduce(where, axes, np.intp, keepdims=True)
-        return total, np.zeros_like(total), counts
-
-    def join(self, state: State, new: State) -> None:
-        kernels.merge_sums(*_sums(state), *_sums(new))
-        state[2][...] += new[2]
-
-    def finish(self, state: State) -> State:
-        total, error, counts = state
-        return _settled(total, error), counts
-
-    def is_enough(self, _state: State) -> bool:
-        return False
+        return (total, np.zeros_like(total), counts)
 
 
-def _sums(state: State) -> tuple[np.ndarray, np.ndarray | None]:
-    return state[0], state[1] if state[0].dtype.kind in "fc" else None
-
-
-def _settled(total: np.ndarray, error: np.ndarray) -> np.ndarray:
-    if total.dtype.kind not in "fc":
-        return total
-    with np.errstate(invalid="ignore"):
-        return np.add(total, error, where=np.isfinite(total), out=total)
-
-
-def _totals(
-    request: Request, skip_nan: bool, dtype: np.dtype[Any], is_mean: bool, threads: int | None, progress: Progress
-) -> State:
-    """Totals and counts; in float64 or int64 where the kernels can, otherwise in `dtype`."""
+def _reduced(
+    request: Request,
+    skip_nan: bool,
+    wanted: np.dtype[Any],
+    is_mean: bool,
+    threads: int | None,
+    progress: Progress,
+) -> np.ndarray:
+    """Sums or means; in float64 or int64 where the kernels can, otherwise in the type that NumPy would use."""
     own = request.array.dtype
-    skip_nan = skip_nan and own.kind in "fcmM"
-    label = "mean" if is_mean else "sum"
-    if _suits_kernels(request, own, dtype, is_mean):
-        found: Any = _Totals(skip_nan, is_mean)
+    skip_nan = skip_nan and own.kind in "fcm"
+    if _suits_kernels(request, own, wanted, is_mean):
+        found = _Totals(request, skip_nan, wanted, is_mean)
     else:
-        found = _Additions(skip_nan, dtype)
-    return reduce(found, request, threads=threads, progress=progress, label=label)
+        # NumPy sums halves for their mean in single precision.
+        inner = np.dtype(np.float32) if is_mean and wanted == np.float16 else wanted
+        found = _Additions(request, skip_nan, wanted, is_mean, inner)
+    label = "mean" if is_mean else "sum"
+    (result,) = reduce(found, request, threads=threads, progress=progress, label=label)
+    if found.has_empty:
+        warn_of("Mean of empty slice")
+    return result
 
 
 def _suits_kernels(request: Request, own: np.dtype[Any], wanted: np.dtype[Any], is_mean: bool) -> bool:
@@ -151,8 +163,7 @@ def sum_of(
     if not request.gives(wanted):
         return NotImplemented
     try:
-        total, _ = _totals(request, skip_nan, wanted, False, threads, progress)
-        result = _as(total, wanted)
+        result = _reduced(request, skip_nan, wanted, False, threads, progress)
     except LeftToNumPy:
         return NotImplemented
     if given(initial, None) is not None:
@@ -166,6 +177,8 @@ def _as(total: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
         return total
     if wanted.kind in "iu":
         return total.view(wanted)
+    if np.can_cast(total.dtype, wanted):
+        return total.astype(wanted)
     with np.errstate(over="ignore"):
         result = total.astype(wanted)
     if not np.isfinite(result).all() and not np.array_equal(np.isfinite(result), np.isfinite(total)):
@@ -210,19 +223,10 @@ def mean(
     wanted = np.dtype(dtype) if dtype is not None else np.mean(np.zeros(1, a.dtype)).dtype
     if wanted.kind not in "fc" or not request.gives(wanted):
         return NotImplemented
-    skip_nan = skip_nan and a.dtype.kind in "fc"
-    # NumPy sums halves in single precision.
-    inner = np.dtype(np.float32) if wanted == np.float16 else wanted
     try:
-        total, counts = _totals(request, skip_nan, inner, True, threads, progress)
+        return request.result(_reduced(request, skip_nan, wanted, True, threads, progress))
     except LeftToNumPy:
         return NotImplemented
-    if not counts.all():
-        warn_of("Mean of empty slice")
-    if skip_nan:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return request.result(np.true_divide(total, counts).astype(wanted))
-    return request.result(request.divided(total, counts).astype(wanted))
 
 
 def nanmean(
