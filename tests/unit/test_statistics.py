@@ -351,3 +351,106 @@ def test_memory_stays_within_64_mib(tmp_path, call, dtype):
         finally:
             tracemalloc.stop()
         assert peak < 64 * MIB
+
+
+WITHIN_A_LIMIT = """
+    import resource, sys
+    import numpy as np
+    import ndfile as nf
+
+    path, call = sys.argv[1:]
+    mapped = nf.memmap if call.startswith("ours") else np.memmap
+    a = mapped(path, "f8", "r", shape=(1 << 13, 1 << 13))
+    np.std(np.ones(10)), nf.compute
+    used = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (used + (160 << 20), resource.RLIM_INFINITY))
+    print({
+        "std": lambda: np.std(a),
+        "std of rows": lambda: np.std(a, axis=1).max(),
+        "nanmean": lambda: np.nanmean(a, axis=0).max(),
+        "percentile": lambda: np.percentile(a, 10),
+        "histogram": lambda: np.histogram(a, 10, range=(0, 1))[0][0],
+    }[call.split(": ")[1]]())
+"""
+
+
+@pytest.mark.parametrize("name", ["std", "std of rows", "nanmean", "percentile", "histogram"])
+def test_a_file_larger_than_the_memory_that_there_is(tmp_path, run_python, name):
+    path = tmp_path / "x.bin"
+    with open(path, "wb") as file:
+        file.truncate(1 << 29)
+    result = run_python(WITHIN_A_LIMIT, path, f"ours: {name}")
+    assert float(result.stdout) == (1 << 26 if name == "histogram" else 0)
+
+
+@pytest.mark.parametrize("name", ["std", "percentile"])
+def test_numpy_needs_more_memory_than_there_is(tmp_path, run_python, name):
+    """The control."""
+    path = tmp_path / "x.bin"
+    with open(path, "wb") as file:
+        file.truncate(1 << 29)
+    result = run_python(WITHIN_A_LIMIT, path, f"numpys: {name}", check=False)
+    assert "MemoryError" in result.stderr
+
+
+# ---- Other ways ----
+
+
+def test_a_file_that_is_better_read_than_mapped(tmp_path, streamed, calls):
+    data = numbers((300, 50), "f4")
+    np.save(tmp_path / "x.npy", data)
+    with nf.open(tmp_path / "x.npy", backend="read") as array:
+        np.testing.assert_array_equal(np.std(array, axis=0), nf.compute.std(data, axis=0))
+        assert array.max() == data.max()
+        assert array.argmin() == data.argmin()
+    assert calls == ["std", "std", "max", "argmin"]
+
+
+def test_a_file_that_is_cut_meanwhile_is_an_exception(tmp_path, streamed):
+    (tmp_path / "x.bin").write_bytes(b"\1" * (64 << 12))
+    with nf.memmap(tmp_path / "x.bin", mode="r") as array:
+        with open(tmp_path / "x.bin", "r+b") as file:
+            file.truncate(8 << 12)
+        for call in (np.std, np.sum, np.min, np.argmax, np.any, np.count_nonzero, nf.describe):
+            with pytest.raises(nf.FaultError):
+                call(array)
+        assert np.std(array[: 4 << 12]) == 0
+    # `any` ends with the first item that is true: all that it has used is there.
+
+
+def test_a_large_call_in_a_fork_of_a_threaded_process(tmp_path, run_python):
+    np.save(tmp_path / "x.npy", numbers((1 << 17,)))
+    program = """
+        import os, sys, threading
+        import numpy as np
+        import ndfile as nf
+        a = nf.open(sys.argv[1])
+        other = threading.Thread(target=lambda: [nf.compute.std(a, threads=2) for _ in range(20)])
+        other.start()
+        for _ in range(5):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if nf.compute.std(a, threads=3) > 0 else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+        other.join()
+        assert threading.active_count() == 1
+    """
+    run_python(program, tmp_path / "x.npy")
+
+
+def test_ctrl_c_ends_a_statistic(tmp_path, run_python):
+    with open(tmp_path / "x.bin", "wb") as file:
+        file.truncate(1 << 36)
+    program = """
+        import signal, sys, threading
+        import numpy as np
+        import ndfile as nf
+        a = nf.memmap(sys.argv[1], "f8", "r")
+        threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,)).start()
+        try:
+            np.std(a)
+        except KeyboardInterrupt:
+            assert threading.active_count() == 1, threading.enumerate()
+            print("ended")
+    """
+    assert run_python(program, tmp_path / "x.bin").stdout.strip() == "ended"
