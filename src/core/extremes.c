@@ -5,8 +5,8 @@
 #include <math.h>
 
 enum {
-    TILE = 512,  /* columns whose extremes stay in the first cache */
-    LANES = 32,
+    TILE = 512, /* columns whose extremes stay in the first cache */
+    LANES = 16,
 };
 
 static size_t
@@ -46,13 +46,18 @@ smaller(size_t a, size_t b)
             ((type *)low)[i] = most, ((type *)high)[i] = least;                                                 \
         }                                                                                                       \
     }                                                                                                           \
-    static void                                                                                                 \
-    join_##name(const void *low, const void *high, size_t i, void *all_low, void *all_high, size_t place)       \
+    ND_TARGETS static void                                                                                      \
+    join_##name(const void *low_items, const void *high_items, size_t columns, void *all_low, void *all_high,   \
+                size_t at, size_t fold)                                                                         \
     {                                                                                                           \
-        type a = ((const type *)low)[i], b = ((const type *)high)[i];                                           \
-        type *x = (type *)all_low + place, *y = (type *)all_high + place;                                       \
-        *x = a < *x ? a : *x;                                                                                   \
-        *y = b > *y ? b : *y;                                                                                   \
+        const type *low = low_items, *high = high_items;                                                        \
+        for (size_t first = 0; first < columns; first += fold) {                                                \
+            type *x = (type *)all_low + at, *y = (type *)all_high + at;                                         \
+            for (size_t i = first; i < columns && i - first < fold; i++, x++, y++) {                            \
+                *x = low[i] < *x ? low[i] : *x;                                                                 \
+                *y = high[i] > *y ? high[i] : *y;                                                               \
+            }                                                                                                   \
+        }                                                                                                       \
     }
 DEFINE(bool, uint8_t, TRUTH, NEVER, 0, 1)
 DEFINE(i1, int8_t, ITSELF, NEVER, INT8_MIN, INT8_MAX)
@@ -69,7 +74,7 @@ DEFINE(f8, double, NUMBER, IS_NAN, -INFINITY, INFINITY)
 typedef struct {
     void (*rows)(const char *, ptrdiff_t, size_t, size_t, void *, void *, int64_t *);
     void (*begin)(void *, void *, size_t);
-    void (*join)(const void *, const void *, size_t, void *, void *, size_t);
+    void (*join)(const void *, const void *, size_t, void *, void *, size_t, size_t);
 } functions;
 
 #define FUNCTIONS(name) {rows_##name, begin_##name, join_##name}
@@ -91,14 +96,15 @@ nd_add_extremes_of_columns(nd_kind kind, const char *items, ptrdiff_t stride, si
     const functions *of = &functions_of[kind];
     uint64_t low[TILE], high[TILE];
     for (size_t first = 0; first < columns; first += TILE) {
-        int64_t nans[TILE] = {0};
+        int64_t nans[TILE];
         size_t some = smaller(TILE, columns - first);
+        memset(nans, 0, some * sizeof *nans);
         of->begin(low, high, some);
         of->rows(items + first * nd_itemsize(kind), stride, rows, some, low, high, nans);
-        for (size_t i = 0; i < some; i++) {
-            size_t place = at + (first + i) % fold;
-            of->join(low, high, i, extremes->low, extremes->high, place);
-            extremes->nans[place] += nans[i];
+        size_t few = fold - first; /* no tile is wider than what is folded */
+        of->join(low, high, some, extremes->low, extremes->high, at + first, few);
+        for (size_t i = 0; i < some && kind >= ND_F4; i++) {
+            extremes->nans[at + first + i % few] += nans[i];
         }
     }
 }
@@ -107,7 +113,7 @@ nd_add_extremes_of_columns(nd_kind kind, const char *items, ptrdiff_t stride, si
 void
 nd_add_extremes_of_row(nd_kind kind, const char *items, size_t count, nd_extremes *extremes, size_t at)
 {
-    size_t columns = count >= 64 * LANES ? TILE / 4 : LANES, rows = count / columns, left = count % columns;
+    size_t columns = count >= 64 * LANES ? 4 * LANES : LANES, rows = count / columns, left = count % columns;
     ptrdiff_t stride = (ptrdiff_t)(columns * nd_itemsize(kind));
     if (rows > 0) {
         nd_add_extremes_of_columns(kind, items, stride, rows, columns, extremes, at, 1);

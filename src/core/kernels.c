@@ -131,7 +131,7 @@ kernels_moments(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
     }
     int type = PyArray_TYPE((PyArrayObject *)args[0]);
     enum { COUNTS, MEANS, ERRORS, M2, LOW, HIGH, NANS, ARRAYS };
-    const int types[ARRAYS] = {NPY_INT64, NPY_FLOAT64, NPY_FLOAT64, NPY_FLOAT64, type, type, NPY_INT64};
+    const int types[ARRAYS] = {NPY_FLOAT64, NPY_FLOAT64, NPY_FLOAT64, NPY_FLOAT64, type, type, NPY_INT64};
     PyArrayObject *made[ARRAYS] = {NULL};
     void *data[ARRAYS] = {NULL};
     for (int i = 0; i < (with_extremes ? ARRAYS : LOW); i++) {

@@ -15,7 +15,7 @@ PyObject *kernels_sums(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 PyDoc_STRVAR(kernels_moments_doc,
              "block_moments(block, skip_nan, extremes, /)\n--\n\n"
              "(counts, means, errors, m2, low, high, nans, exceptional) of a block as block_sums has it.\n\n"
-             "low, high and nans are None unless extremes are asked for.");
+             "All are float64 but low and high, which have the block's dtype, and nans. These three are None unless extremes are asked for.");
 PyObject *kernels_moments(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
 #endif

@@ -12,9 +12,9 @@ enum {
     TILE_NBYTES = 128 << 10, /* of the rows that are read twice: a part of the second cache */
 };
 
+/* The count is f8 too: so all are lanes of one width, and below 2^53 it is exact. */
 typedef struct {
-    int64_t count;
-    double mean, error, m2;
+    double count, mean, error, m2;
 } part_moments;
 
 static size_t
@@ -43,38 +43,46 @@ from_u8(uint64_t x)
     return (most - 0x1p84) + (rest - 0x1p52);
 }
 
+/* A whole number from 0 on, or 1 for 0. */
+ND_PART double
+at_least_1(double count)
+{
+    return count == 0 ? 1 : count;
+}
+
 /* Chan's formula with means of two numbers: mean += delta * n_b / n, m2 += delta^2 * n_a * n_b / n. Either may have no items:
  * its numbers are zeros. */
 ND_PART void
-join(int64_t *count, double *mean, double *error, double *m2, part_moments part)
+join(double *count, double *mean, double *error, double *m2, part_moments part)
 {
-    double before = from_i8(*count), with = before + from_i8(part.count);
-    double share = from_i8(part.count) / (with > 0 ? with : 1);
-    double delta = part.mean - *mean, rest = part.error - *error, step = delta * share;
-    *error += rest * share;
-    ND_ADD_EXACTLY(double, *mean, *error, step);
+    double before = *count, with = before + part.count, share = part.count / at_least_1(with);
+    double delta = part.mean - *mean, rest = part.error - *error, step = delta * share, lost = *error, sum = *mean;
+    ND_ADD_EXACTLY(double, sum, lost, step);
     delta += rest;
     *m2 += part.m2 + delta * delta * (before * share);
-    *count += part.count;
+    *mean = sum;
+    *error = lost + rest * share;
+    *count = with;
 }
 
 /* From the sum and the sum of squares of integers with sign. All is exact before it is divided: `count` times the squares,
  * which is no less than the sum's square, is at most 2^42 for 2^14 items of one byte, 2^52 for 2^11 of two. */
 ND_PART part_moments
-from_sums(int64_t count, int32_t sum, double squares, int shift)
+from_sums(double count, int32_t sum, double squares, int shift)
 {
-    double n = from_i8(count), whole = (double)(int32_t)((double)sum / n);
-    return (part_moments){count, whole + shift, ((double)sum - whole * n) / n,
-                          (n * squares - (double)sum * (double)sum) / n};
+    double whole = (double)(int32_t)((double)sum / count);
+    return (part_moments){count, whole + shift, ((double)sum - whole * count) / count,
+                          (count * squares - (double)sum * (double)sum) / count};
 }
 
 /* The deviations' sum, which is 0 but for rounding, makes the mean better, and the squares those from the better one. Equal
  * items have equal deviations, so their m2 becomes exactly 0. */
 ND_PART part_moments
-from_deviations(int64_t count, double mean, double sum, double squares)
+from_deviations(double count, double mean, double sum, double squares)
 {
-    double n = count > 0 ? from_i8(count) : 1, m2 = squares - sum * sum / n;
-    return (part_moments){count, mean, sum / n, isless(m2, 0) ? 0 : m2};
+    double n = at_least_1(count), m2 = squares - sum * sum / n;
+    /* Not below 0; a comparison with NaN would set the flag of invalid operations. */
+    return (part_moments){count, mean, sum / n, 0.5 * m2 + 0.5 * fabs(m2)};
 }
 
 /* ---- rows of integers of one or two bytes ---- */
@@ -227,7 +235,7 @@ total(const nd_f8x4 *lanes)
 /* The mean of the numbers, whatever rounding makes of it: `deviations` says by how much it is wrong. */
 #define DEFINE_ROW(name, type, load)                                                                    \
     ND_PART double                                                                                      \
-    mean_##name(const type *items, size_t count, bool skip_nan, int64_t *numbers)                       \
+    mean_##name(const type *items, size_t count, bool skip_nan, double *numbers)                        \
     {                                                                                                   \
         nd_f8x4 sums[8] = {{0}};                                                                        \
         nd_i8x4 nans = {0};                                                                             \
@@ -242,17 +250,17 @@ total(const nd_f8x4 *lanes)
             }                                                                                           \
         }                                                                                               \
         double sum = total(sums) + total(sums + 4);                                                      \
-        *numbers = (int64_t)count - (nans[0] + nans[1] + nans[2] + nans[3]);                            \
+        *numbers = (double)((int64_t)count - (nans[0] + nans[1] + nans[2] + nans[3]));                            \
         for (; i < count; i++) {                                                                        \
             double x = (double)items[i];                                                                \
             if (skip_nan && x != x) {                                                                   \
-                --*numbers;                                                                             \
+                *numbers -= 1;                                                                           \
             }                                                                                           \
             else {                                                                                      \
                 sum += x;                                                                               \
             }                                                                                           \
         }                                                                                               \
-        return *numbers > 0 ? sum / (double)*numbers : 0;                                               \
+        return *numbers > 0 ? sum / *numbers : 0;                                               \
     }                                                                                                   \
     ND_PART void                                                                                        \
     deviations_##name(const type *items, size_t count, bool skip_nan, double mean, double *sum, double *squares) \
@@ -281,8 +289,7 @@ total(const nd_f8x4 *lanes)
     ND_PART void                                                                                        \
     both_##name(const type *items, size_t count, bool skip_nan, part_moments *part)                     \
     {                                                                                                   \
-        int64_t numbers;                                                                                \
-        double sum, squares, mean = mean_##name(items, count, skip_nan, &numbers);                      \
+        double sum, squares, numbers, mean = mean_##name(items, count, skip_nan, &numbers);             \
         deviations_##name(items, count, skip_nan, mean, &sum, &squares);                                \
         *part = from_deviations(numbers, mean, sum, squares);                                           \
     }                                                                                                   \
@@ -315,7 +322,7 @@ part_of_row(nd_kind kind, const char *items, size_t count, bool skip_nan)
     if (kind <= ND_U2) {
         integer_sums sums = {0};
         integer_rows_of[kind](items, count, &sums);
-        return from_sums((int64_t)count, sums.sum, (double)sums.squares, shifts[kind]);
+        return from_sums((double)count, sums.sum, (double)sums.squares, shifts[kind]);
     }
     if (kind < ND_F4) {
         casts_of[kind](items, count, buffer);
@@ -347,9 +354,18 @@ add_row(nd_kind kind, const char *items, size_t count, void *state, size_t at)
 
 /* Moments of some columns. */
 typedef struct {
-    int64_t counts[TILE];
-    double means[TILE], errors[TILE], m2[TILE];
+    double counts[TILE], means[TILE], errors[TILE], m2[TILE];
 } tile;
+
+ND_TARGETS static void
+join_tile(const tile *restrict from, size_t columns, double *restrict counts, double *restrict means,
+          double *restrict errors, double *restrict m2)
+{
+    for (size_t i = 0; i < columns; i++) {
+        join(&counts[i], &means[i], &errors[i], &m2[i],
+             (part_moments){from->counts[i], from->means[i], from->errors[i], from->m2[i]});
+    }
+}
 
 /* SAFE: a row's items of this type, aligned; the slab says how many there are. */
 #define ROW(type, items, stride, row) ((const type *)((items) + (ptrdiff_t)(row) * (stride)))
@@ -386,8 +402,9 @@ typedef struct {
             }                                                                                               \
         }                                                                                                   \
         for (size_t i = 0; i < columns; i++) {                                                              \
-            join(&found->counts[i], &found->means[i], &found->errors[i], &found->m2[i],                     \
-                 from_sums((int64_t)rows, sums[i], from_i8((int64_t)squares[i]), shift));                   \
+            part_moments one = from_sums((double)rows, sums[i], from_i8((int64_t)squares[i]), shift);       \
+            found->counts[i] = one.count, found->means[i] = one.mean;                                       \
+            found->errors[i] = one.error, found->m2[i] = one.m2;                                            \
         }                                                                                                   \
     }
 DEFINE_INTEGER_COLUMNS(columns_bool, uint8_t, TRUTH, uint16_t, uint32_t, 0)
@@ -402,6 +419,12 @@ number_or_zero(double x)
     return x == x ? x : 0;
 }
 
+ND_PART double
+is_number(double x)
+{
+    return x == x ? 1 : 0;
+}
+
 /* By how much x is above the mean, or 0 for NaN that is skipped. */
 ND_PART double
 deviation(double x, double mean, bool skip_nan)
@@ -413,16 +436,19 @@ deviation(double x, double mean, bool skip_nan)
 #define DEFINE_COLUMNS(name, type, value, skip_nan)                                                         \
     ND_PART void                                                                                            \
     means_##name(const char *items, ptrdiff_t stride, size_t rows, size_t columns, double *restrict means,  \
-                 int64_t *restrict counts)                                                                  \
+                double *restrict counts)                                                                        \
     {                                                                                                       \
         size_t row = 0;                                                                                     \
+        for (size_t i = 0; i < columns; i++) {                                                              \
+            means[i] = 0, counts[i] = skip_nan ? 0 : (double)rows;                                          \
+        }                                                                                                   \
         for (; row + 4 <= rows; row += 4) {                                                                 \
             const type *a = ROW(type, items, stride, row), *b = ROW(type, items, stride, row + 1);          \
             const type *c = ROW(type, items, stride, row + 2), *d = ROW(type, items, stride, row + 3);      \
             for (size_t i = 0; i < columns; i++) {                                                          \
                 double p = value(a[i]), q = value(b[i]), r = value(c[i]), s = value(d[i]);                  \
                 if (skip_nan) {                                                                             \
-                    counts[i] += (int64_t)(p == p) + (q == q) + (r == r) + (s == s);                        \
+                    counts[i] += (is_number(p) + is_number(q)) + (is_number(r) + is_number(s));             \
                     p = number_or_zero(p), q = number_or_zero(q);                                           \
                     r = number_or_zero(r), s = number_or_zero(s);                                           \
                 }                                                                                           \
@@ -433,13 +459,12 @@ deviation(double x, double mean, bool skip_nan)
             const type *a = ROW(type, items, stride, row);                                                  \
             for (size_t i = 0; i < columns; i++) {                                                          \
                 double p = value(a[i]);                                                                     \
-                counts[i] += skip_nan && p == p;                                                            \
+                counts[i] += skip_nan ? is_number(p) : 0;                                                   \
                 means[i] += skip_nan ? number_or_zero(p) : p;                                               \
             }                                                                                               \
         }                                                                                                   \
         for (size_t i = 0; i < columns; i++) {                                                              \
-            counts[i] = skip_nan ? counts[i] : (int64_t)rows;                                               \
-            means[i] /= counts[i] > 0 ? from_i8(counts[i]) : 1;                                             \
+            means[i] /= at_least_1(counts[i]);                                                                 \
         }                                                                                                   \
     }                                                                                                       \
     ND_PART void                                                                                            \
@@ -447,6 +472,9 @@ deviation(double x, double mean, bool skip_nan)
                       const double *restrict means, double *restrict sums, double *restrict squares)        \
     {                                                                                                       \
         size_t row = 0;                                                                                     \
+        for (size_t i = 0; i < columns; i++) {                                                              \
+            sums[i] = 0, squares[i] = 0;                                                                    \
+        }                                                                                                   \
         for (; row + 4 <= rows; row += 4) {                                                                 \
             const type *a = ROW(type, items, stride, row), *b = ROW(type, items, stride, row + 1);          \
             const type *c = ROW(type, items, stride, row + 2), *d = ROW(type, items, stride, row + 3);      \
@@ -470,13 +498,12 @@ deviation(double x, double mean, bool skip_nan)
     ND_TARGETS static void                                                                                  \
     name(const char *items, ptrdiff_t stride, size_t rows, size_t columns, tile *found)                     \
     {                                                                                                       \
-        double means[TILE] = {0}, sums[TILE] = {0}, squares[TILE] = {0};                                    \
-        int64_t counts[TILE] = {0};                                                                         \
-        means_##name(items, stride, rows, columns, means, counts);                                          \
-        deviations_##name(items, stride, rows, columns, means, sums, squares);                              \
+        double sums[TILE], squares[TILE];                                                                   \
+        means_##name(items, stride, rows, columns, found->means, found->counts);                            \
+        deviations_##name(items, stride, rows, columns, found->means, sums, squares);                       \
         for (size_t i = 0; i < columns; i++) {                                                              \
-            join(&found->counts[i], &found->means[i], &found->errors[i], &found->m2[i],                     \
-                 from_deviations(counts[i], means[i], sums[i], squares[i]));                                \
+            part_moments one = from_deviations(found->counts[i], found->means[i], sums[i], squares[i]);     \
+            found->errors[i] = one.error, found->m2[i] = one.m2;                                            \
         }                                                                                                   \
     }
 DEFINE_COLUMNS(columns_i4, int32_t, AS_F8, false)
@@ -504,15 +531,6 @@ rows_at_once(nd_kind kind, size_t columns, bool are_read_again)
     return rows < 16 ? 16 : smaller(rows, PART);
 }
 
-ND_TARGETS static void
-join_tile(const tile *from, size_t columns, int64_t *counts, double *means, double *errors, double *m2)
-{
-    for (size_t i = 0; i < columns; i++) {
-        join(&counts[i], &means[i], &errors[i], &m2[i],
-             (part_moments){from->counts[i], from->means[i], from->errors[i], from->m2[i]});
-    }
-}
-
 static void
 add_tile(const tile *from, size_t columns, nd_moments *found, size_t at, size_t fold, size_t first)
 {
@@ -537,12 +555,13 @@ add_columns(nd_kind kind, const char *items, ptrdiff_t stride, size_t rows, size
                            : kind == ND_F4                  ? columns_f4_numbers
                                                             : columns_f8_numbers;
     for (size_t first = 0; first < columns; first += TILE) {
-        tile sums = {{0}, {0}, {0}, {0}};
+        tile sums = {{0}, {0}, {0}, {0}}, part;
         size_t some = smaller(TILE, columns - first), most = rows_at_once(kind, some, found->extremes != NULL);
         for (size_t row = 0; row < rows; row += most) {
             const char *from = items + first * nd_itemsize(kind) + (ptrdiff_t)row * stride;
             size_t few = smaller(most, rows - row);
-            add(from, stride, few, some, &sums);
+            add(from, stride, few, some, &part);
+            join_tile(&part, some, sums.counts, sums.means, sums.errors, sums.m2);
             if (found->extremes != NULL) {
                 nd_add_extremes_of_columns(kind, from, stride, few, some, found->extremes, at + first, fold - first);
             }

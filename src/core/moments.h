@@ -10,7 +10,7 @@
 
 /* One place for each result. All zeros to begin with. */
 typedef struct {
-    int64_t *counts;
+    double *counts;
     double *means;  /* the mean is mean + error, and the first alone is that sum rounded */
     double *errors; /* without them the difference of two means that are large has no exact digits */
     double *m2;     /* the sum of the squares of deviations from the mean */

@@ -115,7 +115,7 @@ def moments(block: Array, axes: tuple[int, ...], skip_nan: bool = False, extreme
     is_float = block.dtype.kind == "f"
     own = block.dtype.newbyteorder("=")
     return Moments(
-        form.result(counts) if skip_nan and is_float else _reduced_size(block, axes),
+        form.result(counts).astype(np.int64) if skip_nan and is_float else _reduced_size(block, axes),
         form.result(mean),
         form.result(error),
         form.result(m2),
