@@ -5,7 +5,8 @@
 #include "core.h"
 
 PyObject *counting_tally(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *counting_count_bins(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
-extern const char counting_tally_doc[];
+extern const char counting_tally_doc[], counting_count_bins_doc[];
 
 #endif
