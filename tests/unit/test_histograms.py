@@ -2,10 +2,11 @@
 
 import os
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -15,7 +16,7 @@ from ndfile.compute.histograms import histogram, histogram_bin_edges
 from ndfile.errors import FaultError
 
 # Of each combination of dtypes.
-EXAMPLES = 15
+EXAMPLES = 10
 
 FLOATS = ["f2", "f4", "f8", ">f4", ">f8", "g"]
 INTEGERS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i2", ">i4", ">u8"]
@@ -60,14 +61,14 @@ def numbers(dtype, **kwargs):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.data())
 def test_any_floats_are_counted_as_by_numpy(dtype, data):
     assert_as_numpy(data.draw(numbers(dtype)), data.draw(st.integers(1, 300)))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.data())
 def test_usual_floats_are_counted_as_by_numpy(dtype, data):
     a = data.draw(numbers(dtype, min_value=-1000, max_value=1000, allow_nan=False))
@@ -75,7 +76,7 @@ def test_usual_floats_are_counted_as_by_numpy(dtype, data):
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.data())
 def test_integers_are_counted_as_by_numpy(dtype, data):
     assert_as_numpy(data.draw(numbers(dtype)), data.draw(st.integers(1, 300)), density=data.draw(st.booleans()))
@@ -92,7 +93,7 @@ BOUNDS = st.one_of(
 
 
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.data(), st.integers(1, 50), BOUNDS, BOUNDS)
 def test_a_range_is_taken_as_by_numpy(dtype, data, bins, first, last):
     assume(not (np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize == 2 and max(abs(first), abs(last)) > 1e4))
@@ -100,7 +101,7 @@ def test_a_range_is_taken_as_by_numpy(dtype, data, bins, first, last):
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(
     st.integers(1, 120),
     st.floats(-1e4, 1e4),
@@ -119,9 +120,9 @@ def test_values_on_edges_and_beside_them_are_in_numpys_bins(dtype, bins, first, 
         assert_as_numpy(a, bins, (kind(edges[0]), kind(edges[-1])))
 
 
-@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+@pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "g", "u1", "i4", "i8", "u8"])
 @pytest.mark.parametrize("edge_dtype", ["f4", "f8", "i2", "i8", "u8"])
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.data())
 def test_given_edges_are_used_as_by_numpy(dtype, edge_dtype, data):
     edges = np.sort(
@@ -131,7 +132,8 @@ def test_given_edges_are_used_as_by_numpy(dtype, edge_dtype, data):
     )
     a = data.draw(numbers(dtype))
     if data.draw(st.booleans()):
-        a = np.concatenate([a.ravel(), edges]).astype(dtype, casting="unsafe")
+        with np.errstate(all="ignore"):
+            a = np.concatenate([a.ravel(), edges.astype(dtype)])
     assert_as_numpy(a, edges)
 
 
@@ -171,7 +173,7 @@ def test_bins_may_be_many(many_blocks, monkeypatch, dtype, bins):
 def test_no_range_is_found_where_it_is_not_finite(dtype, value):
     a = np.arange(100).astype(dtype)
     a[60] = value
-    with pytest.raises(ValueError, match="autodetected range of .* is not finite"):
+    with pytest.raises(ValueError, match=r"autodetected range of .* is not finite"):
         histogram(a)
     assert_as_numpy(a)
     assert_as_numpy(a, 7, (3, 70))
@@ -205,8 +207,8 @@ def test_ranges_at_the_limits_of_floats_are_numpys(dtype, range):
     with np.errstate(all="ignore"):
         a = np.concatenate([np.linspace(*np.array(range) / 2, 300) * 2, np.linspace(*range, 11)]).astype(dtype)
     for bins in (1, 10, 33):
-        with np.testing.suppress_warnings() as warnings:
-            warnings.filter(RuntimeWarning)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
             assert_as_numpy(a, bins, range)
             assert_as_numpy(a, bins)
 
@@ -269,13 +271,16 @@ def test_the_number_of_threads_changes_nothing(dtype, bins):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "i8", "u1", "f2"])
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.data())
 def test_edges_alone_are_numpys(dtype, data):
     a = data.draw(numbers(dtype))
     bins = data.draw(st.integers(1, 30) | st.just([0, 1, 4]))
-    range = data.draw(st.none() | st.just((0, 5.5)))
-    ours, numpys = outcome(histogram_bin_edges, a, bins, range), outcome(np.histogram_bin_edges, a, bins, range)
+    given_range = data.draw(st.none() | st.just((0, 5.5)))
+    ours, numpys = (
+        outcome(histogram_bin_edges, a, bins, given_range),
+        outcome(np.histogram_bin_edges, a, bins, given_range),
+    )
     assert type(ours) is type(numpys)
     np.testing.assert_array_equal(ours, numpys)
 

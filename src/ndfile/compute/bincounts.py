@@ -71,7 +71,7 @@ def bincount(
     """
     if not _are_numbers(x) or type(minlength) is not int or minlength < 0:
         return NotImplemented
-    ways = {"progress": progress, "threads": threads, "label": "bincount"}
+    ways: dict[str, Any] = {"progress": progress, "threads": threads, "label": "bincount"}
     if weights is None and x.itemsize <= 2:
         values, counts = tally_of(x, **ways)
         return _spread(values, counts, minlength)

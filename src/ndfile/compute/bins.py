@@ -80,12 +80,10 @@ def _is_computed_well(edges: np.ndarray, first: Any, last: Any) -> bool:
     bins = np.arange(count)
     greatest = np.append(np.nextafter(edges[1:-1], edges.dtype.type(-np.inf)), edges[-1])
     width = _difference(last, first)
-
-    def computed(values: np.ndarray) -> np.ndarray:
-        places = _difference(values, first) / width * count
-        return np.where(places == count, count - 1, places.astype(np.intp))
-
-    lowest, highest = computed(edges[:-1]), computed(greatest)
+    places = _difference(np.stack([edges[:-1], greatest]), first) / width * count
+    if not np.isfinite(places).all():
+        return False
+    lowest, highest = np.minimum(places.astype(np.intp), count - 1)
     return bool(np.all(lowest >= np.maximum(bins - 1, 0)) and np.all(highest <= np.minimum(bins + 1, count - 1)))
 
 
