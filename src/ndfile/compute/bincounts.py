@@ -46,8 +46,8 @@ def bincount(
     Returns
     -------
     numpy.ndarray
-        Equal to NumPy's; sums of weights may be rounded otherwise, since they are added up by blocks. NotImplemented for
-        what is left to NumPy.
+        Equal to NumPy's; sums of weights may be rounded otherwise, since they are added up by blocks. NotImplemented
+        for what is left to NumPy.
 
     Raises
     ------

@@ -88,7 +88,7 @@ def _is_computed_well(edges: np.ndarray, first: Any, last: Any) -> bool:
 
 
 def _difference(high: Any, low: Any) -> Any:
-    """That of two numbers or arrays in NumPy's type for both; for signed integers in the unsigned one, which has room."""
+    """That of two numbers or arrays in NumPy's type for both; for signed integers in the unsigned one with room."""
     dtype = np.result_type(high, low)
     if dtype.kind != "i":
         return np.subtract(high, low, dtype=dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +26,7 @@ PIECE = 65536
 def histogram(
     a: Any,
     bins: Any = 10,
-    range: Any = None,  # noqa: A002 (NumPy's name)
+    range: Any = None,
     density: Any = None,
     weights: Any = None,
     *,
@@ -50,8 +49,8 @@ def histogram(
     Returns
     -------
     hist, bin_edges : numpy.ndarray
-        Equal to NumPy's. Sums of weights that are rounded may be rounded otherwise, unless the array is contiguous and its
-        bins are of equal width. NotImplemented for bins by name and what else is left to NumPy.
+        Equal to NumPy's. Sums of weights that are rounded may be rounded otherwise, unless the array is contiguous and
+        its bins are of equal width. NotImplemented for bins by name and what else is left to NumPy.
 
     Raises
     ------
@@ -60,8 +59,8 @@ def histogram(
 
     Notes
     -----
-    Cost: one pass at 1 to 2 ns an item and thread; bytes, numbers of two bytes and float16 are faster. With weights, or with
-    more than 65534 bins, by NumPy's own code, in pieces.
+    Cost: one pass at 1 to 2 ns an item and thread; bytes, numbers of two bytes and float16 are faster. With weights, or
+    with more than 65534 bins, by NumPy's own code, in pieces.
     Platforms: all the same.
     Threads: the result does not depend on them.
 
@@ -105,7 +104,7 @@ def histogram(
 def histogram_bin_edges(
     a: Any,
     bins: Any = 10,
-    range: Any = None,  # noqa: A002 (NumPy's name)
+    range: Any = None,
     weights: Any = None,
     *,
     progress: Progress = None,
