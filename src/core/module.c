@@ -3,6 +3,7 @@
 #include "array.h"
 #include "commit.h"
 #include "core.h"
+#include "counting.h"
 #include "fault_error.h"
 #include "kernels.h"
 #include "remote.h"
@@ -208,6 +209,7 @@ static PyMethodDef core_methods[] = {
     {"look_at_journal", commit_look, METH_VARARGS, commit_look_doc},
     {"replay_journal", commit_replay, METH_VARARGS, commit_replay_doc},
     {"watch", core_watch, METH_O, watch_doc},
+    {"tally", (PyCFunction)(void (*)(void))counting_tally, METH_FASTCALL, counting_tally_doc},
     {"take_fault", fault_take, METH_NOARGS, take_fault_doc},
     {"open_file", (PyCFunction)(void (*)(void))core_open_file, METH_FASTCALL, open_file_doc},
     {"refuse_lost", (PyCFunction)(void (*)(void))core_refuse_lost, METH_FASTCALL, refuse_lost_doc},
