@@ -7,6 +7,7 @@
 #include "fault_error.h"
 #include "kernels.h"
 #include "remote.h"
+#include "selection.h"
 #include "streaming.h"
 #include "view.h"
 
@@ -203,6 +204,9 @@ static PyMethodDef core_methods[] = {
     {"block_moments", (PyCFunction)(void (*)(void))kernels_moments, METH_FASTCALL, kernels_moments_doc},
     {"block_sums", (PyCFunction)(void (*)(void))kernels_sums, METH_FASTCALL, kernels_sums_doc},
     {"allocate", core_allocate, METH_VARARGS, allocate_doc},
+    {"collect_within", selection_collect_within, METH_VARARGS, selection_collect_within_doc},
+    {"count_digits", selection_count_digits, METH_VARARGS, selection_count_digits_doc},
+    {"count_within", selection_count_within, METH_VARARGS, selection_count_within_doc},
     {"guard", fault_guard, METH_VARARGS, guard_doc},
     {"file_system_type", core_file_system_type, METH_O, file_system_type_doc},
     {"is_remote", core_is_remote, METH_O, is_remote_doc},
