@@ -50,9 +50,9 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.names is not None else ordered(dtype)
 
 
-def flat(a: np.ndarray) -> np.ndarray:
-    """All items as one axis in some order, if that takes no copy; otherwise the array itself."""
-    for one in (a, a.T):
+def flat(a: np.ndarray, in_order: bool = False) -> np.ndarray:
+    """All items as one axis, in C's order or any, if that takes no copy; otherwise the array itself."""
+    for one in (a, a if in_order else a.T):
         if one.flags.c_contiguous:
             return one.reshape(-1)
     return a

@@ -122,7 +122,8 @@ def sort(
     if a.nbytes == 0:
         return np.empty(shape, a.dtype) if out is None else out
     if axis is None:
-        a, axis = flat(a), None if a.ndim > 1 else 0
+        a = flat(a, KINDS[kind])
+        axis = 0 if a.ndim == 1 else None
     return Sorting(KINDS[kind], folder, threads, progress).sort(a, axis, out)
 
 
@@ -153,7 +154,7 @@ def _check_out(out: Any, a: np.ndarray, shape: tuple[int, ...]) -> None:
         raise ValueError(f"out must be of shape {shape} and dtype {a.dtype}, not {out.shape} and {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out cannot be written")
-    if not _is_same(out, a) and (_share_memory(out, a) or _share_file(out, a)):
+    if out.size and not _is_same(out, a) and (_share_memory(out, a) or _share_file(out, a)):
         raise ValueError("out shares memory with a. Pass out=a to sort in place, or another array")
 
 
