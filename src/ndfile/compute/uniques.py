@@ -154,7 +154,7 @@ def _distinct(items: np.ndarray, counts: np.ndarray | None, equal_nan: bool, has
     if equal_nan and items.dtype.kind in "cfmM" and len(items) and np.isnan(items[-1]):
         is_first[1:] &= ~(np.isnan(items[1:]) & np.isnan(items[:-1]))
     if not has_counts:
-        return items[is_first], None
+        return items if is_first.all() else items[is_first], None
     places = np.flatnonzero(is_first)
     found = items[places]
     if counts is None:
@@ -169,6 +169,11 @@ def _sorted(items: np.ndarray, counts: np.ndarray | None, equal_nan: bool) -> Fo
         return _distinct(items, None, equal_nan, False)
     order = np.argsort(items, kind="stable")
     return _distinct(items[order], counts[order], equal_nan, True)
+
+
+def _cut(found: Found, start: int, stop: int | None) -> Found:
+    values, counts = found
+    return values[start:stop], None if counts is None else counts[start:stop]
 
 
 def _joined(parts: list[Found]) -> Found:
@@ -363,9 +368,16 @@ class _Uniques:
 
         def take(_part: Runs, found: Found) -> None:
             # Equal items may be in two parts: the last of one waits for the first of the next.
-            values, counts = _distinct(*_joined([*last, found]), self._equal_nan, self._has_counts)
-            last[:] = [(values[-1:].copy(), None if counts is None else counts[-1:].copy())]
-            put((values[:-1], None if counts is None else counts[:-1]))
+            if last:
+                both = _distinct(*_joined([*last, _cut(found, 0, 1)]), self._equal_nan, self._has_counts)
+                found[0][:1] = both[0][-1:]
+                if found[1] is not None and both[1] is not None:
+                    found[1][:1] = both[1][-1:]
+                if len(both[0]) > 1:
+                    put(last[0])
+            values, counts = _cut(found, -1, None)
+            last[:] = [(values.copy(), None if counts is None else counts.copy())]
+            put(_cut(found, 0, -1))
 
         threads = limited(self._threads, 8 * PART_NBYTES)
         for batch in batches(runs.parts(max(PART_NBYTES // self._dtype.itemsize, 1))):
