@@ -195,8 +195,8 @@ def _counted(a: np.ndarray, equal_nan: bool, threads: int | None, advance: Calla
     threads = limited(threads, 2 * COUNTED_NBYTES)
     run(lambda place: patterns.count(source, place.block), places(a, COUNTED_NBYTES), take, threads=threads)
     occurs = patterns.counts > 0
-    values, counts = patterns.values[occurs].astype(native(a.dtype)), patterns.counts[occurs]
-    values, counts = _distinct(values, counts, equal_nan, True)
+    found = patterns.values[occurs].astype(native(a.dtype)), patterns.counts[occurs]
+    values, counts = _distinct(*found, equal_nan, True)
     is_own = values != values  # NaN
     if counts is None or equal_nan or not is_own.any():
         return values, counts
