@@ -26,6 +26,8 @@ if _TYPE_CHECKING:
     from ndfile.archive import Archive
     from ndfile.atomic import recover
     from ndfile.compute.descriptions import Description, describe
+    from ndfile.compute.sorting import sort
+    from ndfile.compute.uniques import unique
     from ndfile.description import Info, info
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
     from ndfile.loading import Batches, batches
@@ -66,6 +68,8 @@ __all__ = [
     "open_memmap",
     "recover",
     "save",
+    "sort",
+    "unique",
     "verify",
 ]
 
@@ -90,6 +94,8 @@ _LATER = {
     "open_memmap": "npy_memmap",
     "recover": "atomic",
     "save": "writing",
+    "sort": "compute.sorting",
+    "unique": "compute.uniques",
     "verify": "integrity.digests",
 }
 
