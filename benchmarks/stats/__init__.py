@@ -1,10 +1,10 @@
-"""The statistics family: one pass over files of 1 GiB (128 MiB with ``--quick``), and some of 2 GiB that are not in memory.
+"""The statistics family: one pass over files of 1 GiB (128 MiB with ``--quick``), and some of 2 GiB not in memory.
 
 Every contender maps the same `.npy` file itself and has read it before, so every page is mapped; that the file is in
 memory is checked before each case. ndfile is called as NumPy is, which takes all processors, and, as ``1 thread``, by
 `nf.compute` with `threads=1`. `tasks` says what people write, `expert` what an expert does, `peers` how the other
 libraries are called, `contender` how often everything runs, and `memory` how the extra memory is seen. All results are
-compared. Time is wall time.
+compared with the expert's, which are made of float64, or else with NumPy's. Time is wall time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cold import warm
 from stats import files, peers, tasks, uncached
 from stats.contender import MOST_S, Trials
 from stats.memory import Watcher
-from stats.tasks import ONE_THREAD, TARGET, best_peer
+from stats.tasks import OFF, ONE_THREAD, SAME_RESULT, TARGET, best_peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ NAME = "statistics"  # which this package cannot be called, for the standard lib
 TITLE = "Statistics: one pass over arrays that are larger than they should be in memory"
 CONTENDERS = (OURS, ONE_THREAD, NUMPY, EXPERT, LIMIT, *peers.PEERS)
 PEAK, READ = "peak MiB", "read per byte"
-TALLIES = (PEAK, READ)
+TALLIES = (PEAK, OFF, READ)
 LIMIT_IS = (
     "The limit is reading the file's memory once by all threads, sums of 8-byte words; where a file is written, adding "
     "the two arrays into it; for cold data, reading the file into buffers by all threads. The expert goes by chunks "
@@ -41,7 +41,7 @@ LIMIT_IS = (
     "growth of the process's anonymous memory (`RssAnon`, looked at every ms) during opening and one run, the result "
     "included, pages of files not: in a new process for ndfile, numpy.memmap and the expert. No contender is timed for "
     f"more than {MOST_S:g} s in a case; then its times so far stand for the rounds that are left, and a run that takes "
-    "longer is the only one."
+    "longer is the only one. A peer whose result is not the same is no best peer."
 )
 
 ROUNDS = 5
@@ -84,13 +84,15 @@ def _case(task: Task, folder: str, modules: dict[str, object], watcher: Watcher)
     if OURS not in sides:
         return Note(f"{task.name}: left out, this ndfile has no such function")
     warm(files.path_of(folder, task.kind))
-    peak = Tally(PEAK)
-    trials = Trials(task, folder, watcher, peak)
-    runners = {name: trials.runner(name, side) for name, side in sides.items()}
+    peak, off = Tally(PEAK), Tally(OFF)
+    trials = Trials(task, folder, watcher, peak, off)
+    names = sorted(sides, key=(EXPERT, NUMPY, *sides).index)  # what the others are compared with comes first
+    runners = {name: trials.runner(name, sides[name]) for name in names}
     bars, aims = task.bars(runners)
+    bars = (*bars, SAME_RESULT)
     if task.operation.axis is None:  # else the result counts too, and may be large
         bars, aims = (*bars, at_most(peak, MOST_PEAK_MIB)), (*aims, at_most(peak, AIMED_PEAK_MIB))
-    return Case(task.name, runners, bars, aims, ROUNDS, (peak,), again=1, nbytes=task.nbytes(folder))
+    return Case(task.name, runners, bars, aims, ROUNDS, (peak, off), again=1, nbytes=task.nbytes(folder))
 
 
 def header() -> list[str]:
@@ -111,6 +113,7 @@ def header() -> list[str]:
         "peers",
         "peak MiB",
         f"of {NUMPY} / expert / best peer",
+        "other results",
         "read per byte, each",
         "bar",
     ]
@@ -136,6 +139,7 @@ def row(result: Result) -> list[str]:
         ", ".join(f"{name} {report.duration(median)}" for median, name in peers_s),
         f"{peaks[OURS]:.3g}" if OURS in peaks else "",
         " / ".join("-" if peak is None else f"{peak:.3g}" for peak in others) if peaks else "",
+        ", ".join(f"{name} off by {off:.1g}" for name, off in outcome.tallies.get(OFF, {}).items() if off),
         " / ".join(f"{read[name]:.3g}" for name in (OURS, NUMPY, EXPERT, LIMIT) if name in read),
         report.verdicts(result),
     ]

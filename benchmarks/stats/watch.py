@@ -1,4 +1,4 @@
-"""The program of `memory.Watcher`: a process's number in, its level before out; an empty line in, its growth out (KiB)."""
+"""The program of `memory.Watcher`: a process's number in, its level before out; a line in, its growth out (KiB)."""
 
 from __future__ import annotations
 
