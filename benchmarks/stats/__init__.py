@@ -89,9 +89,9 @@ def _case(task: Task, folder: str, modules: dict[str, object], watcher: Watcher)
     names = sorted(sides, key=(EXPERT, NUMPY, *sides).index)  # what the others are compared with comes first
     runners = {name: trials.runner(name, sides[name]) for name in names}
     bars, aims = task.bars(runners)
-    bars = (*bars, SAME_RESULT)
-    if task.operation.axis is None:  # else the result counts too, and may be large
-        bars, aims = (*bars, at_most(peak, MOST_PEAK_MIB)), (*aims, at_most(peak, AIMED_PEAK_MIB))
+    result_mib = task.result_nbytes(folder) >> 20
+    bars = (*bars, SAME_RESULT, at_most(peak, MOST_PEAK_MIB + result_mib))
+    aims = (*aims, at_most(peak, AIMED_PEAK_MIB + result_mib))
     return Case(task.name, runners, bars, aims, ROUNDS, (peak, off), again=1, nbytes=task.nbytes(folder))
 
 

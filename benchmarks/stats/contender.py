@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stats.tasks import Task
 
 # No contender is timed for longer in one case: its times so far stand for the rounds that are left.
-MOST_S = 2.5
+MOST_S = 1.5
 
 # Results that differ by no more than this part are the same. float32 has 6e-8.
 TOLERANCE = 1e-5

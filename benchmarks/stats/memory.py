@@ -1,8 +1,8 @@
 """How much memory of its own a process takes while it does something: what is neither a file's nor shared.
 
 Another process looks at the anonymous part of the resident memory (`RssAnon` of /proc/PID/status) every millisecond,
-so that neither the interpreter's lock nor a busy thread hides a peak. Pages of mapped files are not in it. What is freed
-and used again between two looks is not seen, which for numbers of whole MiB does not matter.
+so that neither the interpreter's lock nor a busy thread hides a peak. Pages of mapped files are not in it. What is
+freed and used again between two looks is not seen, which for numbers of whole MiB does not matter.
 """
 
 from __future__ import annotations
