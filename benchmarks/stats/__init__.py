@@ -75,7 +75,7 @@ def _write(folder: str, kind: str, nbytes: int, stack: contextlib.ExitStack) -> 
     files.write(folder, kind, nbytes)
     stack.callback(files.remove, folder, kind)
     if kind == "f4":
-        files.write_zeros(folder, TARGET, nbytes // 2, kind)
+        files.write_zeros(folder, TARGET, kind, 2)
         stack.callback(files.remove, folder, TARGET)
 
 

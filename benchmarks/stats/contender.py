@@ -106,7 +106,8 @@ class Trials:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin
             assert process.stdout
-            process.stdout.readline()
+            if not process.stdout.readline():
+                raise RuntimeError(f"{self._task.name}: {name} failed with the small file")
             with self._watcher.watching(process.pid, self._peak.noter(name)):
                 print(file=process.stdin, flush=True)
                 process.stdout.readline()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK_ITEMS = 1 << 16  # with float64 buffers beside them they stay in the second level of the cache
 SPAN_ITEMS = 1 << 22  # what a thread takes at a time
+TILE = 256  # rows of few columns, side by side
+LONG_ROWS_ITEMS = 1 << 13  # columns at a time
 NARROW = 16  # so few columns are added column by column, for NumPy's loops over the last axis would be short
 
 
@@ -68,11 +70,44 @@ def _moments(a: Array, axis: int | None, are_squares_wanted: bool = True) -> tup
     if a.ndim == 2 and not a.flags.c_contiguous:
         a, axis = a.T, 1 - (axis % 2)  # type: ignore[operator]
     axis = None if axis is None else axis % a.ndim
+    if axis == 0 and a.shape[1] <= NARROW:
+        return _moments_of_tiles(a, are_squares_wanted)
+    if axis == 0 and a.shape[1] > CHUNK_ITEMS:
+        return _moments_of_long_rows(a)
     first = cut(a, CHUNK_ITEMS)[0].mean(axis=0 if axis == 0 else None, dtype="f8")
     work = functools.partial(_moments_of, first=first, axis=axis, are_squares_wanted=are_squares_wanted)
     sums, squares = zip(*in_threads(work, cut(a, SPAN_ITEMS)), strict=True)
     join = np.concatenate if axis == 1 else sum
     return join(sums), join(squares), first
+
+
+def _moments_of_tiles(a: Array, are_squares_wanted: bool) -> tuple[Any, Any, Any]:
+    """Those of each column, by many rows side by side as one: so NumPy's loops over the columns are long."""
+    rows = len(a) // TILE * TILE
+    sums, squares, first = _moments(a[:rows].reshape(-1, TILE * a.shape[1]), 0, are_squares_wanted)
+    # The tiles' columns have means of their own; all are moved to that of the first row of the tile.
+    sums, squares, first = (each.reshape(TILE, -1) for each in (sums, squares, first))
+    moved, count = first - first[0], rows // TILE
+    squares = squares + 2 * moved * sums + count * moved**2
+    rest = a[rows:] - first[0]
+    return (sums + count * moved).sum(0) + rest.sum(0), squares.sum(0) + (rest * rest).sum(0), first[0]
+
+
+def _moments_of_long_rows(a: Array) -> tuple[Any, Any, Any]:
+    """Those of each column, a few columns at a time."""
+    first = a[0].astype("f8")
+    sums, squares = np.zeros((2, a.shape[1]))
+
+    def work(start: int) -> None:
+        here = slice(start, start + LONG_ROWS_ITEMS)
+        rest = np.empty(first[here].size)
+        for row in a:
+            np.subtract(row[here], first[here], out=rest)
+            sums[here] += rest
+            squares[here] += np.multiply(rest, rest, out=rest)
+
+    in_threads(work, range(0, a.shape[1], LONG_ROWS_ITEMS))
+    return sums, squares, first
 
 
 def _moments_of(span: Array, first: Any, axis: int | None, are_squares_wanted: bool) -> tuple[Any, Any]:

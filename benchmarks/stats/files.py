@@ -37,10 +37,11 @@ def write(folder: str, kind: str, nbytes: int) -> None:
         _write(path_of(place, kind), drawn, size // drawn.itemsize)
 
 
-def write_zeros(folder: str, kind: str, nbytes: int, dtype: str) -> None:
-    """Make a file to be written to, all of its blocks there, and the small one."""
-    for place, size in ((os.path.join(folder, TINY), TINY_NBYTES), (folder, nbytes)):
-        np.save(path_of(place, kind), np.zeros(size // np.dtype(dtype).itemsize, dtype))
+def write_zeros(folder: str, kind: str, like: str, part: int) -> None:
+    """Make a file to be written to, all of its blocks there, of a part of another's items, and the small one."""
+    for place in (os.path.join(folder, TINY), folder):
+        other = np.load(path_of(place, like), mmap_mode="r")
+        np.save(path_of(place, kind), np.zeros(other.size // part, other.dtype))
 
 
 def remove(folder: str, kind: str) -> None:

@@ -1,8 +1,8 @@
 """Other libraries, each called as its documentation shows for large arrays, where it gives the same result.
 
-bottleneck and numbagg work on any ndarray, here the map; theirs are the variants that leave out NaN. dask has chunks over the
-map, and threads. duckdb scans the map as a table of one column, polars has a Series over it,
-which is no copy. blosc2 has an array of its own in memory, compressed, made before the clock starts.
+bottleneck and numbagg work on any ndarray, here the map; theirs are the variants that leave out NaN. dask has chunks
+over the map, and threads. duckdb scans the map as a table of one column, polars has a Series over it, which is no copy.
+blosc2 has an array of its own in memory, compressed, made before the clock starts.
 """
 
 from __future__ import annotations

@@ -9,8 +9,11 @@ PAUSE_S = 0.001
 
 
 def anonymous_kib(pid: str) -> int:
-    with open(f"/proc/{pid}/status") as lines:
-        return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+    try:
+        with open(f"/proc/{pid}/status") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+    except OSError:  # it has ended
+        return 0
 
 
 while pid := sys.stdin.readline().strip():
