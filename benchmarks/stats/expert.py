@@ -151,7 +151,7 @@ def histogram(a: Array, bins: int) -> tuple[Array, Array]:
         found = counts(a)
         (values,) = np.nonzero(found)
         return np.histogram(values, bins, weights=found[values])
-    ends = float(least(a)), float(most(a))
+    ends = least(a), most(a)
     edges = np.histogram_bin_edges(np.empty(0, a.dtype), bins, ends)
 
     def work(span: Array) -> Any:
