@@ -252,8 +252,8 @@ def digest(operation: Operation, operand: Any, result: Any) -> Array:
     """Return numbers that are the same for the same results, whatever holds them."""
     if operation.name in ("hypotenuse", "expression"):
         result = operand[2]
-    elif operation.name == "describe" and not isinstance(result, tuple):
-        result = result.nan, result.mean, result.std, result.min, result.max
+    elif hasattr(result, "nan_count"):
+        result = result.nan_count, result.mean, result.std, result.min, result.max
     elif operation.name == "histogram":
         # Parts of all: a value on an edge that is rounded to the other side makes no other result.
         result = 1 + np.cumsum(result[0]) / np.sum(result[0]), result[1]
