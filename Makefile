@@ -26,7 +26,7 @@ faults: build
 fuzz: build
 	$(RUN) tests/fuzz/fuzz_formats.py
 
-bench: build
+bench: build $(VENV)/.peers
 	$(RUN) benchmarks/run.py
 
 lint: build
@@ -45,9 +45,18 @@ build: $(VENV)/.built
 $(VENV)/.tools: pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-	print(*p['dependencies'], *sum((e for n, e in p['optional-dependencies'].items() if n != 'all'), []), sep='\n')" \
+	print(*p['dependencies'], *sum((e for n, e in p['optional-dependencies'].items() if n not in ('all', 'bench')), []), sep='\n')" \
 	> $(VENV)/requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	touch $@
+
+# Large ones, and one that has no wheel for this Python is no reason not to have the others.
+$(VENV)/.peers: $(VENV)/.tools
+	$(RUN) -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print(*p['optional-dependencies']['bench'], sep='\n')" > $(VENV)/peers.txt
+	while read -r peer; do \
+	$(RUN) -m pip install --quiet --disable-pip-version-check "$$peer" || echo "not installed: $$peer"; \
+	done < $(VENV)/peers.txt
 	touch $@
 
 $(VENV)/.built: $(VENV)/.tools $(SOURCES)

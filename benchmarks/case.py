@@ -131,6 +131,7 @@ class Case:
     tallies: tuple[Tally, ...] = ()
     is_once: bool = False  # a round has one run of each contender, and none is made to warm up
     again: int = AGAIN  # 1: a missed bar is not measured again, for it takes too long
+    nbytes: int = 0  # what a run goes over, where the family's table says how fast
 
     def as_control(self) -> Case:
         """Return the case with numpy.memmap in our place: its ratio is 1, as far as the measurement is good."""
@@ -181,6 +182,7 @@ class Result:
         return {
             "case": self.case.name,
             "rounds": self.outcome.rounds,
+            "nbytes": self.case.nbytes,
             "seconds": as_list,
             "times_faster_than_numpy": [faster.low, faster.median, faster.high],
             "times_faster_than": {name: [q.low, q.median, q.high] for name, q in self.outcome.over.items()},

@@ -32,7 +32,13 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _verdicts(result: Result) -> str:
+def name_of(family: ModuleType) -> str:
+    """Return what a family is called: as its module, or else as it says."""
+    return str(getattr(family, "NAME", family.__name__))
+
+
+def verdicts(result: Result) -> str:
+    """Say for each bar whether it is reached."""
     text = "; ".join(f"{bar} {'yes' if met else 'NO'}" for bar, met in result.verdicts)
     if any("more" in bar for bar, _ in result.verdicts):
         more: Quartiles = result.outcome.seconds_more
@@ -42,6 +48,8 @@ def _verdicts(result: Result) -> str:
 
 def header(family: ModuleType) -> list[str]:
     """Return the names of a family's columns."""
+    if hasattr(family, "header"):
+        return list(family.header())
     headings = getattr(family, "HEADINGS", {})
     return [
         "case",
@@ -57,6 +65,8 @@ def header(family: ModuleType) -> list[str]:
 
 def row(family: ModuleType, result: Result) -> list[str]:
     """Return the cells of a result, in the order of `header`."""
+    if hasattr(family, "row"):
+        return list(family.row(result))
     outcome = result.outcome
     seconds, faster, limit = outcome.seconds, outcome.times_faster, outcome.times_limit
     return [
@@ -67,7 +77,7 @@ def row(family: ModuleType, result: Result) -> list[str]:
         *(f"{outcome.over[name].median:.2f}x" if name in outcome.over else "" for name in _others(family)),
         f"{limit.median:.2f}x" if limit else "",
         *(_noted(family, outcome.tallies.get(name, {})) for name in _tallies(family)),
-        _verdicts(result),
+        verdicts(result),
     ]
 
 
@@ -105,9 +115,9 @@ def save(
 ) -> None:
     """Write ``<family>.json`` and ``<family>.md`` into the folder."""
     os.makedirs(folder, exist_ok=True)
-    base = os.path.join(folder, family.__name__)
+    base = os.path.join(folder, name_of(family))
     facts = {
-        "family": family.__name__,
+        "family": name_of(family),
         "command": command,
         "machine": machine,
         "notes": [note.text for note in notes],

@@ -8,6 +8,8 @@ A family is a module beside this one, listed in `FAMILIES`. It has
 - ``CONTENDERS``: the names of those that compete, in the table's order,
 - ``HEADINGS``: optionally, other headings for some of the contenders' columns,
 - ``TALLIES``: optionally, the names of what its runs note besides time, a column each,
+- ``header()`` and ``row(result)``: optionally, a table of its own,
+- ``NAME``: optionally, another name than the module's,
 - ``LIMIT_IS``: a sentence on what the contender ``limit`` does,
 - ``cases(folder, quick)``: a generator of `case.Case`, or of `case.Note` where one is left out; it may make files in
   the folder, a temporary one, and removes the large ones.
@@ -37,6 +39,7 @@ import machine
 import opening
 import report
 import scan
+import stats
 import warm_rows
 import windows
 import writing
@@ -60,6 +63,7 @@ FAMILIES = (
     writing,
     windows,
     bounded,
+    stats,
     libraries,
 )
 
@@ -82,7 +86,9 @@ def measure(family: ModuleType, folder: str, arguments: argparse.Namespace) -> t
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure ndfile against numpy.memmap.")
-    parser.add_argument("--only", metavar="FAMILY", choices=[f.__name__ for f in FAMILIES], help="one family of cases")
+    parser.add_argument(
+        "--only", metavar="FAMILY", choices=[report.name_of(f) for f in FAMILIES], help="one family of cases"
+    )
     parser.add_argument("--case", metavar="TEXT", default="", help="only cases with this text in their names")
     parser.add_argument("--quick", action="store_true", help="smaller files")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
@@ -98,7 +104,7 @@ def main() -> None:
         facts = machine.facts(folder)
         print(", ".join(f"{name}: {value}" for name, value in facts.items()), report.LEGEND, sep="\n")
         for family in FAMILIES:
-            if arguments.only in (None, family.__name__):
+            if arguments.only in (None, report.name_of(family)):
                 results, notes = measure(family, folder, arguments)
                 if arguments.save:
                     target = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
