@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PIECE_NBYTES", "Cut", "Operand", "Output", "aligned", "share_memory", "within"]
 
-# Of one operand in one call of a function: temporaries stay in the processor's cache, NumPy uses them again for the next
-# step of a formula (from this size on), and what Python does for each call takes little of the time.
+# Of one operand in one call of a function: temporaries stay in the processor's cache, NumPy uses them again for the
+# next step of a formula (from this size on), and what Python does for each call takes little of the time.
 PIECE_NBYTES = 256 << 10
 
 # In the blocks of all threads together that are copied.
@@ -104,7 +104,7 @@ def share_memory(one: np.ndarray, other: np.ndarray) -> bool:
     if not np.may_share_memory(one, other) or _are_alike(one, other):
         return False
     try:
-        return np.shares_memory(one, other, max_work=OVERLAP_WORK)
+        return np.shares_memory(one, other, max_work=OVERLAP_WORK)  # type: ignore[arg-type]  # any number is allowed
     except np.exceptions.TooHardError:
         return True
 
@@ -157,7 +157,7 @@ class Output:
         self.axes = axes
         self.is_mapped = isinstance(array, ArrayBase) and array._mmap is not None
         # The blocks may be in memory before they are in the file.
-        self.is_copied = self.is_mapped and not is_direct and array.mode != "c"
+        self.is_copied = isinstance(array, ArrayBase) and self.is_mapped and not is_direct and array.mode != "c"
         self._spare: list[np.ndarray] = []
 
     def target(self, block: Block) -> Target:
@@ -177,9 +177,9 @@ class Output:
 class Target:
     """A block of an output. Results of pieces go through the map, or into memory and then to the file all at once.
 
-    Through the map, pages that are not in memory would be read before they are written to, and faulted in one by one: by
-    the array's own assignment the file takes them two to three times as fast. What is in memory is best written to in its
-    place.
+    Through the map, pages that are not in memory would be read before they are written to, and faulted in one by one:
+    by the array's own assignment the file takes them two to three times as fast. What is in memory is best written to
+    in its place.
     """
 
     def __init__(self, output: Output, index: Any, is_copied: bool) -> None:

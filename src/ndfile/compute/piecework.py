@@ -67,7 +67,7 @@ def fill(
         for target in targets:
             target.finish()
 
-    nbytes = max((one.array.nbytes for one in (*inputs, *outputs)), default=0)
+    nbytes = max(array.nbytes for array in [one.array for one in inputs] + [one.array for one in outputs])
     run(work, cut.blocks, _nothing, threads=threads, progress=progress, nbytes=nbytes, label=label)
 
 

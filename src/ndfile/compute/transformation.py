@@ -15,7 +15,7 @@ from ndfile.compute.running import thread_count
 from ndfile.formats.format import require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ndfile.compute.blocks import Block
     from ndfile.progress import Progress
@@ -194,7 +194,8 @@ class _Whole:
 
     def fill(self, call: Any, threads: int, progress: Progress, piece_nbytes: int) -> np.ndarray:
         """Call it on all pieces."""
-        operands = [*self.operands] if self._out is None else [*self.operands, Output(self._out, ())]
+        operands: list[Operand | Output] = [*self.operands]
+        operands += [] if self._out is None else [Output(self._out, ())]
         cut = Cut.of(self.shape, self._order(), self._item_nbytes(), operands, threads, piece_nbytes)
         out = self._new_out(call, cut) if self._out is None else self._out
         self._tail = out.shape[len(self.shape) :]

@@ -97,8 +97,8 @@ def _fit(ufunc: np.ufunc, inputs: tuple[Any, ...], where: Any, outs: tuple[Any, 
     )
 
 
-def _is_plain_array(one: object) -> bool:
-    return type(one) in (np.ndarray, memmap, np.memmap) and not one.dtype.hasobject  # type: ignore[attr-defined]
+def _is_plain_array(one: Any) -> bool:
+    return type(one) in (np.ndarray, memmap, np.memmap) and not one.dtype.hasobject
 
 
 def _is_scalar(one: object) -> bool:
@@ -124,7 +124,7 @@ class _Call:
         self._arrays = [number for number, one in enumerate(inputs) if isinstance(one, np.ndarray)]
 
     def __call__(
-        self, parts: list[np.ndarray], rooms: Callable[[], list[np.ndarray]], block: Block, piece: Block
+        self, parts: list[np.ndarray], rooms: Callable[[], list[np.ndarray]], _block: Block, _piece: Block
     ) -> Sequence[np.ndarray]:
         inputs = list(self._inputs)
         for number, part in zip(self._arrays, parts, strict=False):
@@ -140,11 +140,11 @@ class _FloatErrors:
 
     def __init__(self, ufunc: np.ufunc) -> None:
         self._name = ufunc.__name__
-        self._modes = np.geterr()
+        self._modes: dict[str, str] = {**np.geterr()}  # type: ignore[dict-item]
         self.can_be_told = set(self._modes.values()) <= {"ignore", "warn", "raise"}
         self._found: set[str] = set()
         modes: dict[str, Any] = {name: "call" for name, mode in self._modes.items() if mode != "ignore"}
-        self._state = np.errstate(call=lambda error, flags: self._found.add(error), **modes)
+        self._state = np.errstate(call=lambda error, _flags: self._found.add(error), **modes)
 
     def __enter__(self) -> Self:
         self._state.__enter__()
