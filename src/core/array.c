@@ -238,7 +238,8 @@ array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
         Py_CLEAR(array);
         return NULL;
     }
-    nd_stream_note(mapping->map.access != ND_READ, (size_t)PyArray_NBYTES((PyArrayObject *)array));
+    nd_stream_note(&mapping->has_large_out, mapping->map.access != ND_READ,
+                   (size_t)PyArray_NBYTES((PyArrayObject *)array));
     return array;
 }
 

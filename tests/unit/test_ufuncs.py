@@ -188,7 +188,7 @@ def test_a_file_that_was_cut_is_an_error(stream, made):
         np.sqrt(np.ones(1 << 18), out=out)
 
 
-def test_there_is_nothing_of_ours_until_there_is_a_large_output(run_python, path):
+def test_numpy_finds_its_own_unless_a_large_output_is_open(run_python, path):
     run_python(
         """
         import sys
@@ -202,6 +202,8 @@ def test_there_is_nothing_of_ours_until_there_is_a_large_output(run_python, path
         assert np.add(1, 2, out=large) is large
         assert "ndfile.compute.ufuncs" in sys.modules
         assert (large == 3).all()
+        large.close()
+        assert nf.memmap.__array_ufunc__ is np.ndarray.__array_ufunc__
         """,
         path,
     )

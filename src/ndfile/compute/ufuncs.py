@@ -79,14 +79,14 @@ def _stream(
         fill(call, operands, outputs, cut)
 
 
-def _is_elementwise(ufunc: np.ufunc) -> bool:
+def _is_elementwise(ufunc: Any) -> bool:
     # Not numba's and other libraries' own classes, nor Python functions from numpy.frompyfunc.
     return type(ufunc) is np.ufunc and ufunc.signature is None and not all("O" in types for types in ufunc.types)
 
 
 def _fit(ufunc: np.ufunc, inputs: tuple[Any, ...], where: Any, outs: tuple[Any, ...]) -> bool:
     """Whether all operands are of simple classes and of shapes that go together."""
-    if len(inputs) != ufunc.nin or not all(_is_plain_array(out) and out.flags.writeable for out in outs):
+    if len(inputs) != ufunc.nin or not all(map(_is_writable_array, outs)):
         return False
     shape = outs[0].shape
     return (
@@ -98,7 +98,12 @@ def _fit(ufunc: np.ufunc, inputs: tuple[Any, ...], where: Any, outs: tuple[Any, 
 
 
 def _is_plain_array(one: Any) -> bool:
+    # Not masked arrays, matrices and subclasses of ours: what they make of a result is theirs.
     return type(one) in (np.ndarray, memmap, np.memmap) and not one.dtype.hasobject
+
+
+def _is_writable_array(one: Any) -> bool:
+    return _is_plain_array(one) and bool(one.flags.writeable)
 
 
 def _is_scalar(one: object) -> bool:
