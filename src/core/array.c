@@ -11,6 +11,7 @@
 #include "methods.h"
 #include "operators.h"
 #include "overrides.h"
+#include "streaming.h"
 #include "subscript.h"
 #include "view.h"
 
@@ -235,7 +236,10 @@ array_from_mapping(PyObject *type, PyObject *const *args, Py_ssize_t nargs)
     PyArray_UpdateFlags((PyArrayObject *)array, NPY_ARRAY_UPDATE_ALL);
     if (overrides_note_size((PyTypeObject *)type, (size_t)PyArray_NBYTES((PyArrayObject *)array)) < 0) {
         Py_CLEAR(array);
+        return NULL;
     }
+    nd_stream_note(&mapping->has_large_out, mapping->map.access != ND_READ,
+                   (size_t)PyArray_NBYTES((PyArrayObject *)array));
     return array;
 }
 

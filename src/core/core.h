@@ -55,6 +55,7 @@ typedef struct {
     bool trims;              /* the file has space behind the array that is to be given back */
     bool journal_is_revoked; /* in memory; the disk may still have it complete */
     bool journal_is_needed;  /* it has what the file has not */
+    bool has_large_out;      /* an array of it may be the output of streamed work; see streaming.h */
 } MappingObject;
 
 extern PyType_Spec mapping_spec;

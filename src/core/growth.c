@@ -4,6 +4,7 @@
 
 #include "fault_error.h"
 #include "overrides.h"
+#include "streaming.h"
 #include "view.h"
 
 #include <errno.h>
@@ -107,6 +108,7 @@ set_rows(PyObject *object, MappingObject *self, npy_intp rows)
     if (status == 0) {
         /* As ndarray.resize does. The strides do not depend on the axis that grows. */
         PyArray_DIMS(array)[axis] = rows;
+        nd_stream_note(&self->has_large_out, self->map.access != ND_READ, nbytes);
         PyArray_UpdateFlags(array, NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS);
         if (overrides_note_size(Py_TYPE(object), nbytes) < 0) {
             PyErr_Clear(); /* there was no memory for it: NumPy then does all by itself */

@@ -4,6 +4,7 @@
 #include "ceiling.h"
 #include "fault_error.h"
 #include "growth.h"
+#include "streaming.h"
 #include "way.h"
 
 #include <errno.h>
@@ -19,6 +20,7 @@ mapping_dealloc(PyObject *object)
 {
     MappingObject *self = (MappingObject *)object;
     PyTypeObject *type = Py_TYPE(object);
+    nd_stream_forget(&self->has_large_out);
     nd_ceiling_set(&self->map, 0);
     growth_release(self); /* nobody is left to be told of a failure */
     nd_guard_drop(&self->map);
@@ -115,6 +117,7 @@ give_back(MappingObject *self)
 {
     int status = 0;
     bool forget = self->sync_failure != 0;
+    nd_stream_forget(&self->has_large_out);
     self->closed = true; /* first, so that nobody begins anew: with many threads it would always be in use */
     mapping_wait_until_unused(self);
     if (self->map.block != NULL) {

@@ -9,6 +9,7 @@
 #include "remote.h"
 #include "selection.h"
 #include "streaming.h"
+#include "ufuncs.h"
 #include "view.h"
 
 #include <sys/inotify.h>
@@ -239,7 +240,8 @@ static int
 core_exec(PyObject *module)
 {
     if (PyArray_ImportNumPyAPI() < 0 || add_type(module, "Mapping", &mapping_spec, NULL) < 0 ||
-        add_type(module, "ArrayBase", &array_spec, (PyObject *)&PyArray_Type) < 0) {
+        add_type(module, "ArrayBase", &array_spec, (PyObject *)&PyArray_Type) < 0 ||
+        add_type(module, "UfuncAttribute", &ufunc_attribute_spec, NULL) < 0) {
         return -1;
     }
     return 0;

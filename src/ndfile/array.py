@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 import numpy as np
 
 from ndfile import hints
-from ndfile._core import ArrayBase
+from ndfile._core import ArrayBase, UfuncAttribute
 from ndfile.ceiling import checked as checked_ceiling
 from ndfile.errors import LayoutError
 from ndfile.files.durable import save_memory, sync_folder
@@ -200,6 +200,8 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
     # ndarray's own: NumPy then calls nothing when it makes a view. What an array knows about its file it asks the
     # mapping at the end of its chain of bases, so there is nothing to hand on.
     __array_finalize__ = np.ndarray.__array_finalize__  # type: ignore[assignment]
+
+    __array_ufunc__ = UfuncAttribute(ArrayBase)
 
     @overload
     def __new__(

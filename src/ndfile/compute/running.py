@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ndfile.progress import Progress
 
-__all__ = ["run"]
+__all__ = ["run", "thread_count"]
 
 # By then memory gives what it can; and what each thread copies stays within bounds for all together.
 MOST_THREADS = 8
@@ -52,12 +52,18 @@ def run(
     label : str
         What is done.
     """
-    if threads is None:
-        threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
-    elif isinstance(threads, bool) or threads != int(threads) or threads < 1:
-        raise ValueError(f"threads must be a number from 1 on, not {threads!r}")
+    count = thread_count(threads)
     with reported(progress, nbytes, label) as advance:
-        _Run(work, blocks, take, advance, nbytes).go(min(threads, len(blocks)))
+        _Run(work, blocks, take, advance, nbytes).go(min(count, len(blocks)))
+
+
+def thread_count(threads: int | None) -> int:
+    """How many threads that asks for; None for as many as there are processors for the process, up to 8."""
+    if threads is None:
+        return min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    if isinstance(threads, bool) or threads != int(threads) or threads < 1:
+        raise ValueError(f"threads must be a number from 1 on, not {threads!r}")
+    return int(threads)
 
 
 class _Run:
