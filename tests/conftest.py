@@ -145,12 +145,12 @@ def content():
 
 @pytest.fixture(scope="session")
 def run_python():
-    """A function that runs a program in a new interpreter and fails unless it ends well."""
+    """A function that runs a program in a new interpreter and fails unless it ends well, or is to fail."""
 
-    def run(program, *arguments):
+    def run(program, *arguments, fails=False):
         command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+        assert (result.returncode != 0) == fails, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
         return result
 
     return run

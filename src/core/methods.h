@@ -26,7 +26,7 @@
     COPYING(byteswap)                                  \
     COPYING(choose)                                    \
     OURS(copy, take_copy, call_copying)                \
-    COPYING(dot)                                       \
+    STREAMED(dot, 8 << 20)                             \
     COPYING(flatten)                                   \
     STREAMED(max, 32 << 20)                            \
     STREAMED(mean, 8 << 20)                            \

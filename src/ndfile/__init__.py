@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
     from ndfile.atomic import recover
     from ndfile.compute.descriptions import Description, describe
     from ndfile.compute.sorting import sort
+    from ndfile.compute.transformation import map_blocks
     from ndfile.compute.uniques import unique
     from ndfile.description import Info, info
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
@@ -63,6 +64,7 @@ __all__ = [
     "describe",
     "guard",
     "info",
+    "map_blocks",
     "memmap",
     "open",
     "open_memmap",
@@ -90,6 +92,7 @@ _LATER = {
     "create": "writing",
     "describe": "compute.descriptions",
     "info": "description",
+    "map_blocks": "compute.transformation",
     "open": "reading",
     "open_memmap": "npy_memmap",
     "recover": "atomic",

@@ -196,12 +196,11 @@ def _counted_rows(array: ArrayBase[Any, Any], mapping: Mapping) -> int:
         head = mapping.head()
         if mapping.head() == head:  # at once: what takes time is making sense of it
             try:
-                rows: int = mapping.format.counter(head, "F" if mapping.is_fortran else "C").rows
-                return rows
+                return int(mapping.format.counter(head, "F" if mapping.is_fortran else "C").rows)
             except SyntaxError:
                 pass
             except ValueError:  # nobody counts in a header like that
-                return array.shape[axis_of(array)]
+                return int(array.shape[axis_of(array)])
         if time.monotonic() >= until_s:
             break
         time.sleep(PAUSE_S)

@@ -187,6 +187,10 @@ def test_some_of_the_items_are_counted_as_numpy_does(name, data):
         where = rng.random(array.shape) < 0.7
     elif where == "row":
         where = rng.random(array.shape[-1:]) < 0.7
-    more = {"initial": 2} if name in ("min", "nanmax") or (name in ("sum", "prod", "nansum") and rng.random() < 0.5) else {}
+    more = (
+        {"initial": 2}
+        if name in ("min", "nanmax") or (name in ("sum", "prod", "nansum") and rng.random() < 0.5)
+        else {}
+    )
     rounding = rounding_of(array) * (array.size if name == "prod" else 1) * 100
     compared(name, array, rounding, axis=axes_of(data.draw, array), where=where, **more)

@@ -11,7 +11,10 @@ import pytest
 import ndfile as nf
 
 ROOT = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)
-DOCUMENTS = ["README.md", "docs/formats.md", "docs/guide.md", "docs/guard.md", "docs/durability.md", "docs/growing.md"]
+DOCUMENTS = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("formats", "guide", "guard", "durability", "growing", "statistics")),
+]
 
 
 def examples():

@@ -98,7 +98,7 @@ def test_an_exception_is_that_of_the_first_block_and_ends_all(threads):
             raise ValueError(f"block {block}")
 
     with pytest.raises(ValueError, match=r"^block 5$"):
-        run(work, range(1000), lambda block, _: None, threads=threads)
+        run(work, range(1000), lambda *_: None, threads=threads)
     assert len(begun) < 20
 
 
@@ -109,6 +109,11 @@ def test_an_exception_where_results_are_taken_ends_all():
 
     with pytest.raises(KeyError):
         run(lambda block: block, range(1000), take, threads=3)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_no_blocks_are_no_work(threads):
+    run(lambda _: 1 / 0, [], lambda *_: 1 / 0, threads=threads)
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -127,12 +132,12 @@ def test_enough_is_enough(threads):
 @pytest.mark.parametrize("threads", [0, -1, True, 1.5])
 def test_threads_must_be_a_number(threads):
     with pytest.raises((ValueError, TypeError)):
-        run(lambda block: block, range(3), lambda block, _: None, threads=threads)
+        run(lambda block: block, range(3), lambda *_: None, threads=threads)
 
 
 def test_progress_ends_with_everything_done():
     seen = []
-    run(lambda b: b, range(7), lambda b, _: None, threads=2, progress=lambda *facts: seen.append(facts), nbytes=1000)
+    run(lambda _: None, range(7), lambda *_: None, threads=2, progress=lambda *facts: seen.append(facts), nbytes=1000)
     assert seen[0] == (0, 1000)
     assert seen[-1] == (1000, 1000)
     assert seen == sorted(seen)
@@ -144,7 +149,7 @@ def test_what_a_progress_raises_ends_all():
             raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError, match="no more"):
-        run(lambda b: b, range(100), lambda b, _: None, threads=3, progress=show, nbytes=100)
+        run(lambda b: b, range(100), lambda *_: None, threads=3, progress=show, nbytes=100)
 
 
 def test_ctrl_c_ends_all_within_a_block(no_thread_is_left):
@@ -158,7 +163,7 @@ def test_ctrl_c_ends_all_within_a_block(no_thread_is_left):
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            run(work, range(100_000), lambda block, _: None, threads=3)
+            run(work, range(100_000), lambda *_: None, threads=3)
     finally:
         timer.join()
     count = len(done)
@@ -172,7 +177,7 @@ def test_an_errstate_holds_in_all_threads():
         return np.float64(1) / np.float64(0)
 
     with np.errstate(divide="ignore"):
-        run(work, range(50), lambda block, _: None, threads=3)
+        run(work, range(50), lambda *_: None, threads=3)
 
 
 # ---- Files ----
@@ -194,7 +199,7 @@ def test_a_file_that_is_cut_meanwhile_is_an_exception(tmp_path, monkeypatch):
             return total
 
         with pytest.raises(nf.FaultError):
-            run(work, Blocks.of(array, PAGE), lambda block, _: None, threads=2)
+            run(work, Blocks.of(array, PAGE), lambda *_: None, threads=2)
         with contextlib.suppress(nf.FaultError):
             array.check()
 

@@ -1,9 +1,9 @@
 """Statistics of arrays that are larger than memory: NumPy's functions, block by block.
 
-Large arrays of ndfile's come here by themselves when a NumPy function or method is called with them. The functions here do
-the same for any array, of any size, with two more keywords: `progress` (None, True for a bar, or a callable that is called
-with ``(done_nbytes, total_nbytes)``) and `threads` (by default as many as there are processors for the process; the result
-does not depend on it). Beside the result they take at most 64 MiB of memory.
+Large arrays of ndfile's come here by themselves when a NumPy function or method is called with them. The functions here
+do the same for any array, of any size, with two more keywords: `progress` (None, True for a bar, or a callable that is
+called with ``(done_nbytes, total_nbytes)``) and `threads` (by default as many as there are processors for the process,
+up to 8; the result does not depend on it). Beside the result they take at most 64 MiB of memory.
 
 >>> import numpy as np
 >>> import ndfile as nf
@@ -51,8 +51,8 @@ Exception
 
 Notes
 -----
-Cost: one pass at the speed of memory or of the device, more for quantiles of floats; at most 64 MiB beside the result. What
-is not done block by block (rare types and combinations of arguments) NumPy does, as ever.
+Cost: one pass at the speed of memory or of the device, more for quantiles of floats; at most 64 MiB beside the result.
+What is not done block by block (rare types and combinations of arguments) NumPy does, as ever.
 
 Platforms: all.
 
@@ -64,9 +64,7 @@ def _public(name: str) -> Callable[..., Any]:
     numpys = getattr(np, name)
     own = spellings.own(numpys)
 
-    def function(
-        a: Any, /, *args: Any, progress: Progress = None, threads: int | None = None, **kwargs: Any
-    ) -> Any:
+    def function(a: Any, /, *args: Any, progress: Progress = None, threads: int | None = None, **kwargs: Any) -> Any:
         array = np.asanyarray(a)
         found = spellings.called(own, (array, *args), {**kwargs, "progress": progress, "threads": threads})
         return numpys(np.asarray(array), *args, **kwargs) if found is NotImplemented else found

@@ -64,7 +64,7 @@ class Request(NamedTuple):
         return found
 
     @property
-    def count(self) -> int:
+    def lane_size(self) -> int:
         """How many items go into one of the result."""
         return math.prod(self.array.shape[axis] for axis in self.axes)
 
@@ -85,8 +85,8 @@ class Request(NamedTuple):
     def divided(self, total: np.ndarray, count: np.ndarray) -> np.ndarray:
         """A quotient, with NumPy's warnings: it has other words for scalars."""
         if self.shape == ():
-            return np.reshape(total.reshape(-1)[0] / count.reshape(-1)[0], total.shape)
-        return np.true_divide(total, count)
+            return np.full(total.shape, total.reshape(-1)[0] / count.reshape(-1)[0])
+        return np.asarray(np.true_divide(total, count))
 
     def result(self, found: np.ndarray) -> Any:
         """Give the result back as NumPy does: in `out`, as a scalar, or as an array."""

@@ -97,8 +97,9 @@ class Input:
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
-        self._is_mapped = isinstance(array, ArrayBase) and array._mmap is not None
-        self._by_reading = self._is_mapped and array.backend == "read"
+        mapping = array._mmap if isinstance(array, ArrayBase) else None
+        self._is_mapped = mapping is not None
+        self._by_reading = mapping is not None and mapping.backend == "read"
 
     def read(self, block: Any) -> np.ndarray:
         """The items of a block, as a plain array: a view, or a copy where the file is better read than mapped."""

@@ -66,6 +66,8 @@ class _Everything:
     def of(self, block: np.ndarray, _where: np.ndarray | None, axes: tuple[int, ...]) -> State:
         found = kernels.moments(block, axes, skip_nan=True, extremes=True)
         counts = np.broadcast_to(found.counts, found.mean.shape)
+        assert found.low is not None
+        assert found.high is not None
         return counts, found.mean, found.error, found.m2, np.zeros_like(found.m2), found.low, found.high
 
     def join(self, state: State, new: State) -> None:
@@ -127,8 +129,8 @@ def describe(
 
     Threads: its own, which are gone when it returns.
 
-    The deviation is that of `numpy.nanstd`; means and squared deviations of blocks are joined by the formula of Chan, Golub and
-    LeVeque (1979).
+    The deviation is that of `numpy.nanstd`; means and squared deviations of blocks are joined by the formula of Chan,
+    Golub and LeVeque (1979).
 
     Examples
     --------
@@ -163,4 +165,4 @@ def describe(
             values = np.nanpercentile(np.asarray(array), list(percentiles), axis)
         found = {float(percent): value for percent, value in zip(percentiles, values, strict=True)}
     of = request.result
-    return Description(of(counts), of(request.count - counts), of(mean), of(std), of(low), of(high), found)
+    return Description(of(counts), of(request.lane_size - counts), of(mean), of(std), of(low), of(high), found)

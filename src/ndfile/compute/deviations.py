@@ -1,7 +1,7 @@
 """Variances and standard deviations in one pass.
 
-Each block gives its mean and the sum of the squared deviations from that; two of them are joined by the formula of Chan,
-Golub and LeVeque (Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979). So nothing is
+Each block gives its mean and the sum of the squared deviations from that; two of them are joined by the formula of
+Chan, Golub and LeVeque (Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979). So nothing is
 subtracted from something much larger, as in the mean of the squares less the square of the mean.
 """
 
@@ -26,10 +26,12 @@ __all__ = ["join_moments", "nanstd", "nanvar", "std", "var"]
 
 
 def join_moments(state: State, new: State) -> None:
-    """Join counts, means, their errors, squared deviations and their errors; the order of blocks is all that matters."""
+    """Join counts, means, their errors, squared deviations and their errors, in the order of the blocks."""
     added = np.zeros_like(state[3])
-    kernels.merge_moments(*state[:3], added, kernels.Moments(*new[:4], None, None, None, False))
-    kernels.merge_sums(state[3], state[4], added, new[4])
+    counts, mean, error, squares, squares_error = state
+    other = kernels.Moments(new[0], new[1], new[2], new[3], None, None, None, False)
+    kernels.merge_moments(counts, mean, error, added, other)
+    kernels.merge_sums(squares, squares_error, added, new[4])
 
 
 class _Moments:
@@ -72,7 +74,7 @@ class _Moments:
             if self._around is not None:
                 apart = mean - self._around[place]
                 squares = squares + counts * (apart * apart.conj()).real
-        free = (counts if self._counts_differ else np.asarray(self._request.count)) - self._ddof
+        free = (counts if self._counts_differ else np.asarray(self._request.lane_size)) - self._ddof
         found = self._divided(squares, free)
         if self._root:
             found = np.sqrt(found)
@@ -89,7 +91,7 @@ class _Moments:
         if not self._skip_nan:
             return self._request.divided(squares, np.maximum(free, 0))
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = np.true_divide(squares, free)
+            found = np.asarray(np.true_divide(squares, free))
         found[is_short] = np.nan
         return found
 

@@ -72,8 +72,8 @@ def _first(function: Any, best_of: Any, array: np.ndarray, threads: int | None, 
 
 def _is_before(value: Any, at: int, best: Any, best_at: int, best_of: Any) -> bool:
     """Whether an item comes before the best one so far: NaN and NaT before all others, then the first in C order."""
-    if value != value or best != best:  # noqa: PLR0124
-        return bool(value != value) and (bool(best == best) or at < best_at)  # noqa: PLR0124
+    if value != value or best != best:
+        return bool(value != value) and (bool(best == best) or at < best_at)
     return at < best_at if value == best else bool(best_of([value, best]) == value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from ndfile.compute.blocks import Blocks, Input, kept, memory_order, shape_of
 from ndfile.compute.running import run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import TypeAlias
 
     from ndfile.compute.arguments import Request
@@ -108,12 +107,13 @@ class _Reduction:
     """One call of `reduce`."""
 
     def __init__(self, statistic: Statistic, request: Request, block_nbytes: int) -> None:
-        self.parts: Sequence[Any] = _Parts(request, block_nbytes)
+        self.parts = _Parts(request, block_nbytes)
         self._statistic, self._request = statistic, request
         self._input = Input(request.array)
         self._where = None if request.where is None else Input(request.where)
         self._is_single = math.prod(request.kept_shape) == 1
-        self._number, self._tile = -1, ()
+        self._number = -1
+        self._tile: Block = ()
         self._state: State = ()
         self._results: State = ()
 

@@ -5,24 +5,31 @@ from __future__ import annotations
 import os
 import threading
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ndfile.progress import reported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ndfile.progress import Progress
 
-__all__ = ["run", "thread_count"]
+__all__ = ["Numbered", "run", "thread_count"]
 
 # By then memory gives what it can; and what each thread copies stays within bounds for all together.
 MOST_THREADS = 8
 
 
+class Numbered(Protocol):
+    """What has a length and items by number, made when they are asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
 def run(
     work: Callable[[Any], Any],
-    blocks: Sequence[Any],
+    blocks: Numbered,
     take: Callable[[Any, Any], bool | None],
     *,
     threads: int | None = None,
@@ -34,8 +41,8 @@ def run(
 
     `work` runs in several threads, this one among them. `take` runs in one at a time, and always in the same order: so
     what it makes does not depend on the number of threads. No result waits for long: a thread that is far ahead of the
-    slowest waits itself. An exception of either, of a fault, or from Ctrl-C ends it all before the next block; no thread
-    is left when this returns.
+    slowest waits itself. An exception of either, of a fault, or from Ctrl-C ends it all before the next block; no
+    thread is left when this returns.
 
     Parameters
     ----------
@@ -54,7 +61,7 @@ def run(
     """
     count = thread_count(threads)
     with reported(progress, nbytes, label) as advance:
-        _Run(work, blocks, take, advance, nbytes).go(min(count, len(blocks)))
+        _Run(work, blocks, take, advance, nbytes).go(max(min(count, len(blocks)), 1))
 
 
 def thread_count(threads: int | None) -> int:
@@ -104,7 +111,7 @@ class _Run:
     def _help(self, is_caller: bool = False) -> None:
         index = 0
         try:
-            while (index := self._next(index)) >= 0:
+            while (index := self._next()) >= 0:
                 block = self._blocks[index]
                 self._hand_in(index, block, self._work(block))
             if is_caller:
@@ -116,7 +123,7 @@ class _Run:
                     self._failure = index, error
                 self._turn.notify_all()
 
-    def _next(self, index: int) -> int:
+    def _next(self) -> int:
         """The number of a block that nobody has, or -1."""
         with self._turn:
             while not self._is_over and self._begun - self._taken >= self._most_ahead:

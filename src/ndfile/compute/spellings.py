@@ -1,7 +1,8 @@
-"""Which of NumPy's names lead here, for a large array of ours. The core asks: for a method by name, for a function by itself.
+"""Which of NumPy's names lead here, for a large array of ours.
 
-Both answer `NotImplemented` for what NumPy is to do itself: what is not in the tables, arguments that make no sense (NumPy
-says so best), and what would not be faster or smaller.
+The core asks, for a method by name and for a function by itself. The answer is `NotImplemented` for what NumPy is to do
+itself: what is not in the tables, arguments that make no sense (NumPy says so best), and what would not be faster or
+smaller.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ndfile.compute import deviations, folds, positions, totals
+from ndfile.compute import bincounts, deviations, folds, histograms, positions, products, quantiles, totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "any": folds.any_of,
     "argmax": positions.argmax,
     "argmin": positions.argmin,
+    "dot": products.dot,
     "max": folds.largest,
     "mean": totals.mean,
     "min": folds.smallest,
@@ -33,14 +35,25 @@ METHODS: dict[str, Callable[..., Any]] = {
 
 # Those of NumPy's functions that do not come to a method by themselves.
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.average: products.average,
+    np.bincount: bincounts.bincount,
     np.count_nonzero: folds.count_nonzero,
+    np.dot: products.dot,
+    np.histogram: histograms.histogram,
+    np.histogram_bin_edges: histograms.histogram_bin_edges,
+    np.median: quantiles.median,
     np.nanmax: folds.nanmax,
     np.nanmean: totals.nanmean,
+    np.nanmedian: quantiles.nanmedian,
     np.nanmin: folds.nanmin,
+    np.nanpercentile: quantiles.nanpercentile,
+    np.nanquantile: quantiles.nanquantile,
     np.nanstd: deviations.nanstd,
     np.nansum: totals.nansum,
     np.nanvar: deviations.nanvar,
+    np.percentile: quantiles.percentile,
     np.ptp: folds.ptp,
+    np.quantile: quantiles.quantile,
 }
 
 # What ours take beyond NumPy's.

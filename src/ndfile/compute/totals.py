@@ -59,7 +59,7 @@ class _Totals:
             with np.errstate(invalid="ignore"):
                 total = np.add(total, state[1], where=np.isfinite(total), out=total)
         if self._is_mean:
-            total = self._divided(total, state[2] if len(state) > 2 else np.asarray(self._request.count))
+            total = self._divided(total, state[2] if len(state) > 2 else np.asarray(self._request.lane_size))
         return (_as(total, self._wanted),)
 
     def _divided(self, total: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -67,7 +67,7 @@ class _Totals:
         if not self._skip_nan:
             return self._request.divided(total, counts)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.true_divide(total, counts)
+            return np.asarray(np.true_divide(total, counts))
 
     def is_enough(self, _state: State) -> bool:
         return False
@@ -199,9 +199,7 @@ def nansum(
     threads: int | None = None,
 ) -> Any:
     """numpy.nansum."""
-    return sum_of(
-        a, axis, dtype, out, keepdims, initial, where, progress=progress, threads=threads, skip_nan=True
-    )
+    return sum_of(a, axis, dtype, out, keepdims, initial, where, progress=progress, threads=threads, skip_nan=True)
 
 
 def mean(

@@ -105,15 +105,14 @@ def map_blocks(
     --------
     >>> import os, tempfile
     >>> import numpy as np
-    >>> from ndfile.compute.transformation import map_blocks
     >>> import ndfile as nf
     >>> folder = tempfile.mkdtemp()
     >>> a = nf.create(os.path.join(folder, "a.npy"), shape=(1000, 3), dtype="f8")
     >>> a[:] = 3.0
     >>> c = nf.create(os.path.join(folder, "c.npy"), shape=(1000, 3), dtype="f4")
-    >>> map_blocks(lambda x, y: np.sqrt(x * x + y * y), a, 4.0, out=c)[0]
+    >>> nf.map_blocks(lambda x, y: np.sqrt(x * x + y * y), a, 4.0, out=c)[0]
     memmap([5., 5., 5.], dtype=float32)
-    >>> map_blocks(lambda x: x.sum(axis=1), a, rows=True).shape
+    >>> nf.map_blocks(lambda x: x.sum(axis=1), a, rows=True).shape
     (1000,)
     """
     if isinstance(func, str) and (arrays or rows):
