@@ -125,7 +125,9 @@ def test_a_file_that_nothing_describes_says_how_to_map_it(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    ("compress", "kind"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")], ids=str
+    ("compress", "kind"),
+    [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")],
+    ids=["gzip", "bzip2", "xz"],
 )
 @pytest.mark.parametrize("name", ["x", "x.npy.compressed", "x.txt"])
 def test_a_compressed_file_is_called_that(tmp_path, npy, compress, kind, name):

@@ -295,7 +295,7 @@ def test_several_arrays_want_a_format_that_holds_them(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"metadata": {"a": object()}}, nf.LayoutError),
+        ({"metadata": {"a": ...}}, nf.LayoutError),
         ({"metadata": {"a": float("inf")}}, nf.LayoutError),
         ({"metadata": {"a": "x" * 10_000}}, nf.LayoutError),
         ({"metadata": 1}, nf.LayoutError),
