@@ -547,7 +547,7 @@ def test_a_fifo_beside_a_raw_file_does_not_make_anybody_wait(bare):
     program = "import sys, ndfile as nf\ntry: nf.open(sys.argv[1], format='raw')\nexcept nf.FormatError: pass"
     ended = None
     try:
-        ended = subprocess.run([sys.executable, "-c", program, bare], check=False, timeout=3)
+        ended = subprocess.run([sys.executable, "-c", program, bare], check=False, timeout=60)
     except subprocess.TimeoutExpired:
         pytest.fail("it waits")
     assert ended.returncode == 0
