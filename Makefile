@@ -1,6 +1,8 @@
 # The two commands for a fresh machine are `make demo` and `make test`. Everything they need beyond Python 3.11, pip and
 # gcc they install into .venv.
 PYTHON ?= python3
+# How many processes the tests run in. They are dealt file by file, in order: those that take long come first.
+JOBS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := meson.build $(shell find src -type f -not -name '*.pyc')
@@ -11,7 +13,7 @@ demo: build
 	$(RUN) examples/corpus.py
 
 test: build lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # The same tests with 50,000 examples to a comparison.
 test-long: build
@@ -36,9 +38,10 @@ lint: build
 	$(RUN) -m mypy.stubtest --allowlist tests/typing/stubtest-allowlist.txt --ignore-unused-allowlist ndfile._core
 	PYTHONPATH=src $(VENV)/bin/lint-imports --no-cache
 
-# The core's tests under the address and undefined-behaviour sanitizers. Part of `make test` too.
+# The core's tests under the address and undefined-behaviour sanitizers. `make test` runs each with a few of its sets of
+# parameters.
 sanitize: build
-	$(RUN) -m pytest tests/faults/test_sanitizers.py
+	NDFILE_ROUNDS_SCALE=1 $(RUN) -m pytest tests/faults/test_sanitizers.py
 
 build: $(VENV)/.built
 

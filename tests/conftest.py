@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -50,21 +51,28 @@ def _descriptors():
             continue  # the descriptor of the listing itself
 
 
+_FOLDER = os.fsencode(os.path.realpath(tempfile.gettempdir()) + os.sep)
+
+
 def _maps_of_temporary_files():
-    folder = os.path.realpath(tempfile.gettempdir()) + os.sep
-    with open("/proc/self/maps") as maps:
-        found = [line.split(None, 5)[5].strip() for line in maps if folder in line]
-    return [path for path in found if not path.endswith(".so")]  # a library of an environment that lives there
+    with open("/proc/self/maps", "rb") as maps:
+        lines = maps.read().split(b"\n")  # thousands, with the libraries of all formats, and twice a test
+    found = [line[line.index(_FOLDER) :] for line in lines if _FOLDER in line]
+    return [path for path in found if not path.endswith(b".so")]  # a library of an environment that lives there
 
 
 def _resources():
     return collections.Counter([*_descriptors(), *_maps_of_temporary_files(), *threading.enumerate()])
 
 
+# After each test all garbage is collected, which takes as long as there are objects: a library that the tests of one
+# format imported, and the reports of the tests so far, are not looked through again: so many tests later at most.
+_TESTS_TO_A_FREEZE = 50
+_tests = itertools.count(1)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _garbage_of_other_modules():
-    # After each test all garbage is collected, which takes as long as there are objects: a library that the tests of
-    # one format imported, and the reports of all tests so far, are not looked through again for the next.
     gc.collect()
     gc.freeze()
 
@@ -82,6 +90,8 @@ def _nothing_leaks(request):
     while leaked := _resources() - before:  # a library's threads may let go of a file an instant later
         assert time.monotonic() < deadline, leaked
         time.sleep(1e-3)
+    if next(_tests) % _TESTS_TO_A_FREEZE == 0:
+        gc.freeze()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import json
 import os
 import pathlib
@@ -105,6 +106,8 @@ def forked(function: Callable[..., Any], *arguments: Any) -> Ending:
             os.environ[REPORT] = os.path.join(folder, "report")
             errors = os.open(os.path.join(folder, "errors"), os.O_WRONLY | os.O_CREAT)
             os.dup2(errors, 2)
+            if faulthandler.is_enabled():
+                faulthandler.enable(errors)  # pytest's writes to the terminal, past descriptor 2
             try:
                 finish(function, arguments)
             except BaseException:

@@ -594,12 +594,12 @@ def use_profiled(folder):
 
 def test_a_traced_thread_keeps_its_tracer_and_is_told(tmp_path):
     events = ["call", "exception", "line", "return"]
-    assert call(use_traced, str(tmp_path), timeout_s=10).result() == [["caught"] * 2, True, events]
+    assert call(use_traced, str(tmp_path), timeout_s=60).result() == [["caught"] * 2, True, events]
 
 
 @pytest.mark.at_once
 def test_a_profiled_thread_keeps_its_profiler_and_is_told(tmp_path):
-    assert call(use_profiled, str(tmp_path), timeout_s=10).result() == [["caught"] * 2, True, ["call", "return"]]
+    assert call(use_profiled, str(tmp_path), timeout_s=60).result() == [["caught"] * 2, True, ["call", "return"]]
 
 
 def test_after_a_fault_no_tracer_is_left(view):

@@ -352,9 +352,9 @@ def test_a_hostile_file_is_refused_or_mapped_beside_its_directories(file_of, fir
         path = file_of(content)
         durations = []
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()
             outcome = opened(path, "r")
-            durations.append(time.perf_counter() - start)
+            durations.append(time.process_time() - start)
             if durations[-1] < 0.05:
                 break
         assert min(durations) < 0.05 or outcome != "refused", name

@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 import ndfile as nf
 
-EXAMPLES = int(os.environ.get("NDFILE_EXAMPLES", "2000"))
+EXAMPLES = int(os.environ.get("NDFILE_EXAMPLES", "700"))
 PAGE = mmap.PAGESIZE
 
 # A run by default repeats the last one; a longer one looks for something new.

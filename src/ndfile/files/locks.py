@@ -34,7 +34,8 @@ FLOCK = struct.Struct("hhqqi")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.1
 
-# Looking for a holder is a kindness to the reader of a message, so it may not take long.
+# Looking for a holder is a kindness to the reader of a message, so it may not take long. The thread's own time on a
+# processor: on a machine that has much else to do the holder is found too.
 SEARCH_S = 0.2
 
 
@@ -108,12 +109,12 @@ def _holder(fd: int, lock: str) -> str:
 def _process_with_lock(file: os.stat_result) -> int | None:
     """Look through the descriptors of all processes that may be looked at, this one first."""
     wanted = f" {os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino} "
-    deadline_s = time.monotonic() + SEARCH_S
+    deadline_s = time.thread_time() + SEARCH_S
     for pid in [os.getpid(), *_processes()]:
         for text in _descriptors(pid):
             if any(line.startswith("lock:") and wanted in line for line in text.splitlines()):
                 return pid
-            if time.monotonic() > deadline_s:
+            if time.thread_time() > deadline_s:
                 return None
     return None
 
