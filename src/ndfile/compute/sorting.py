@@ -184,4 +184,4 @@ def _share_file(out: np.ndarray, a: np.ndarray) -> bool:
 
 
 def _mapping(array: np.ndarray) -> Mapping | None:
-    return array._mmap if isinstance(array, ArrayBase) else None  # noqa: SLF001  # identity of the file
+    return array._mmap if isinstance(array, ArrayBase) else None  # identity of the file
