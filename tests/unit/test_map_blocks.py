@@ -50,7 +50,7 @@ def hypot(x, y):
 def laid_out(array, layout):
     """The same items in another order of memory, or another order of bytes."""
     if layout == "F":
-        return np.asfortranarray(array)
+        return np.array(array, order="F")
     if layout == "strided":
         return np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array
     if layout == "reversed":
