@@ -435,6 +435,7 @@ def test_a_large_call_in_a_fork_of_a_threaded_process(tmp_path, run_python):
         import numpy as np
         import ndfile as nf
         a = nf.open(sys.argv[1])
+        nf.compute  # a fork while another thread imports would wait for that forever, as Python has it
         other = threading.Thread(target=lambda: [nf.compute.std(a, threads=2) for _ in range(20)])
         other.start()
         for _ in range(5):
