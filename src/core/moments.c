@@ -531,16 +531,35 @@ rows_at_once(nd_kind kind, size_t columns, bool are_read_again)
     return rows < 16 ? 16 : smaller(rows, PART);
 }
 
+static bool
+are_new(const double *counts, size_t columns)
+{
+    double any = 0;
+    for (size_t i = 0; i < columns; i++) {
+        any += counts[i];
+    }
+    return any == 0;
+}
+
 static void
 add_tile(const tile *from, size_t columns, nd_moments *found, size_t at, size_t fold, size_t first)
 {
+    if (fold >= first + columns && are_new(found->counts + at + first, columns)) {
+        at += first;
+        memcpy(found->counts + at, from->counts, columns * sizeof *from->counts);
+        memcpy(found->means + at, from->means, columns * sizeof *from->means);
+        memcpy(found->errors + at, from->errors, columns * sizeof *from->errors);
+        memcpy(found->m2 + at, from->m2, columns * sizeof *from->m2);
+        return;
+    }
     if (fold >= first + columns) {
         at += first;
         join_tile(from, columns, found->counts + at, found->means + at, found->errors + at, found->m2 + at);
         return;
     }
-    for (size_t i = 0; i < columns; i++) {
-        size_t place = at + (first + i) % fold;
+    for (size_t i = 0, next = first % fold; i < columns; i++) {
+        size_t place = at + next;
+        next = next + 1 == fold ? 0 : next + 1;
         join(&found->counts[place], &found->means[place], &found->errors[place], &found->m2[place],
              (part_moments){from->counts[i], from->means[i], from->errors[i], from->m2[i]});
     }
@@ -555,8 +574,18 @@ add_columns(nd_kind kind, const char *items, ptrdiff_t stride, size_t rows, size
                            : kind == ND_F4                  ? columns_f4_numbers
                                                             : columns_f8_numbers;
     for (size_t first = 0; first < columns; first += TILE) {
-        tile sums = {{0}, {0}, {0}, {0}}, part;
+        tile sums, part;
         size_t some = smaller(TILE, columns - first), most = rows_at_once(kind, some, found->extremes != NULL);
+        if (rows <= most) {
+            const char *from = items + first * nd_itemsize(kind);
+            add(from, stride, rows, some, &part);
+            add_tile(&part, some, found, at, fold, first);
+            if (found->extremes != NULL) {
+                nd_add_extremes_of_columns(kind, from, stride, rows, some, found->extremes, at + first, fold - first);
+            }
+            continue;
+        }
+        memset(&sums, 0, sizeof sums);
         for (size_t row = 0; row < rows; row += most) {
             const char *from = items + first * nd_itemsize(kind) + (ptrdiff_t)row * stride;
             size_t few = smaller(most, rows - row);

@@ -335,8 +335,9 @@ add_integer_columns(nd_kind kind, const char *items, ptrdiff_t stride, size_t ro
     for (size_t row = 0; row < rows; row += MOST) {
         columns_of[kind](items + (ptrdiff_t)row * stride, stride, smaller(MOST, rows - row), columns, totals);
     }
-    for (size_t i = 0; i < columns; i++) {
-        sums->integers[at + (first + i) % fold] += totals[i];
+    for (size_t i = 0, place = first % fold; i < columns; i++) {
+        sums->integers[at + place] += totals[i];
+        place = place + 1 == fold ? 0 : place + 1;
     }
 }
 
@@ -350,8 +351,9 @@ add_float_columns(nd_kind kind, const char *items, ptrdiff_t stride, size_t rows
     memset(errors, 0, columns * sizeof *errors);
     memset(nans, 0, columns * sizeof *nans);
     float_columns_of[sums->skip_nan][kind - ND_F4](items, stride, rows, columns, totals, errors, nans);
-    for (size_t i = 0; i < columns; i++) {
-        add_float_sum(sums, at + (first + i) % fold, (float_sum){totals[i], errors[i], nans[i]});
+    for (size_t i = 0, place = first % fold; i < columns; i++) {
+        add_float_sum(sums, at + place, (float_sum){totals[i], errors[i], nans[i]});
+        place = place + 1 == fold ? 0 : place + 1;
     }
 }
 

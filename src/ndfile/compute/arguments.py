@@ -86,7 +86,8 @@ class Request(NamedTuple):
         """A quotient, with NumPy's warnings: it has other words for scalars."""
         if self.shape == ():
             return np.full(total.shape, total.reshape(-1)[0] / count.reshape(-1)[0])
-        return np.asarray(np.true_divide(total, count))
+        room = total if total.dtype.kind in "fc" else None  # no further memory
+        return np.asarray(np.true_divide(total, count, out=room))
 
     def result(self, found: np.ndarray) -> Any:
         """Give the result back as NumPy does: in `out`, as a scalar, or as an array."""

@@ -77,7 +77,7 @@ class _Moments:
         free = (counts if self._counts_differ else np.asarray(self._request.lane_size)) - self._ddof
         found = self._divided(squares, free)
         if self._root:
-            found = np.sqrt(found)
+            found = np.sqrt(found, out=found)
         with np.errstate(over="ignore"):
             return (found.astype(self._wanted, copy=False),)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Statistic", "reduce"]
 
 # Results that are in the making at the same time; each of them takes some tens of bytes for each block on its way.
-TILE_ITEMS = 1 << 17
+TILE_ITEMS = 1 << 16
 
 
 class Statistic(Protocol):
