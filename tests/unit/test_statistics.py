@@ -118,7 +118,7 @@ def test_ours_take_numpys_arguments(name):
     positional = [
         one.name
         for one in inspect.signature(getattr(np, name)).parameters.values()
-        if one.kind is one.POSITIONAL_OR_KEYWORD
+        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
     ]
     assert list(inspect.signature(own).parameters)[1 : len(positional)] == positional[1:]
 
@@ -413,11 +413,11 @@ def test_a_file_that_is_better_read_than_mapped(tmp_path, streamed, calls):
         np.testing.assert_array_equal(np.std(array, axis=0), nf.compute.std(data, axis=0))
         assert array.max() == data.max()
         assert array.argmin() == data.argmin()
-    assert calls == ["std", "std", "max", "argmin"]
+    assert calls == ["std", "max", "argmin"]
 
 
 def test_a_file_that_is_cut_meanwhile_is_an_exception(tmp_path, streamed):
-    (tmp_path / "x.bin").write_bytes(b"\1" * (64 << 12))
+    (tmp_path / "x.bin").write_bytes(bytes(64 << 12))
     with nf.memmap(tmp_path / "x.bin", mode="r") as array:
         with open(tmp_path / "x.bin", "r+b") as file:
             file.truncate(8 << 12)
@@ -425,8 +425,6 @@ def test_a_file_that_is_cut_meanwhile_is_an_exception(tmp_path, streamed):
             with pytest.raises(nf.FaultError):
                 call(array)
         assert np.std(array[: 4 << 12]) == 0
-    # `any` ends with the first item that is true: all that it has used is there.
-
 
 def test_a_large_call_in_a_fork_of_a_threaded_process(tmp_path, run_python):
     np.save(tmp_path / "x.npy", numbers((1 << 17,)))
