@@ -426,6 +426,7 @@ def test_a_file_that_is_cut_meanwhile_is_an_exception(tmp_path, streamed):
                 call(array)
         assert np.std(array[: 4 << 12]) == 0
 
+
 def test_a_large_call_in_a_fork_of_a_threaded_process(tmp_path, run_python):
     np.save(tmp_path / "x.npy", numbers((1 << 17,)))
     program = """
