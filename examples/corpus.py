@@ -223,6 +223,8 @@ def open_and_read(report: Report, times: int, repeats: int) -> None:
     report.step("sample", f"a batch: {BATCH} random windows of {WINDOW:,} bytes", sample, times=times)
     report.step("peek", "at one byte", lambda side: single_bytes(side.corpus, 50 * times), times=50 * times)
     report.step("count", "every byte value, in blocks of 1 MiB", lambda side: histogram(side.corpus), repeats=repeats)
+    report.step("spread", "of the bytes: np.std", lambda side: np.std(side.corpus), repeats=repeats)
+    report.step("middle", "of the bytes: np.median", lambda side: np.median(side.corpus), repeats=repeats)
     report.step("search", "the word 'def ' with re", lambda side: occurrences(side.corpus, b"def "), repeats=repeats)
 
 
@@ -234,6 +236,7 @@ def tell_contents(report: Report) -> None:
     counts = histogram(corpus)
     common = ", ".join(f"{chr(value)!r} {counts[value]:,}" for value in np.argsort(counts)[:-6:-1])
     report.fact(f"Most frequent: {common}.")
+    report.fact(f"Mean byte {np.mean(corpus):.1f}, deviation {np.std(corpus):.1f}, median {np.median(corpus):.0f}.")
     report.fact(f"'def ' stands there {occurrences(corpus, b'def '):,} times.")
 
 

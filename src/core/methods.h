@@ -9,34 +9,34 @@
  * VIEWING: a view where the strides allow it, a new array otherwise.
  * USING: no array. They are here to find lost items.
  * OURS: by a function of ours, and where that leaves it to NumPy as one of the kinds above.
- * STREAMED: from so many bytes on block by block, in Python (ndfile.compute), and otherwise as COPYING. Below, NumPy is done
- * before that would have begun. */
+ * STREAMED: from so many items and bytes on block by block, in Python (ndfile.compute), and otherwise as COPYING. Below, NumPy
+ * is done before that would have begun. */
 #define ARRAY_METHODS(COPYING, TAKING, VIEWING, USING, OURS, STREAMED) \
     COPYING(__copy__)                                  \
     COPYING(__deepcopy__)                              \
     COPYING(__reduce__)                                \
     COPYING(__reduce_ex__)                             \
-    STREAMED(all, 32 << 20)                            \
-    STREAMED(any, 32 << 20)                            \
-    STREAMED(argmax, 32 << 20)                         \
-    STREAMED(argmin, 32 << 20)                         \
+    STREAMED(all, 0, 32 << 20)                         \
+    STREAMED(any, 0, 32 << 20)                         \
+    STREAMED(argmax, 0, 32 << 20)                      \
+    STREAMED(argmin, 0, 32 << 20)                      \
     COPYING(argpartition)                              \
     COPYING(argsort)                                   \
     COPYING(astype)                                    \
     COPYING(byteswap)                                  \
     COPYING(choose)                                    \
     OURS(copy, take_copy, call_copying)                \
-    STREAMED(dot, 8 << 20)                             \
+    STREAMED(dot, 0, 32 << 20)                         \
     COPYING(flatten)                                   \
-    STREAMED(max, 32 << 20)                            \
-    STREAMED(mean, 8 << 20)                            \
-    STREAMED(min, 32 << 20)                            \
-    STREAMED(prod, 32 << 20)                           \
+    STREAMED(max, 0, 32 << 20)                         \
+    STREAMED(mean, 4 << 20, 0)                         \
+    STREAMED(min, 0, 32 << 20)                         \
+    STREAMED(prod, 0, 32 << 20)                        \
     COPYING(repeat)                                    \
     COPYING(round)                                     \
-    STREAMED(std, 1 << 20)                             \
-    STREAMED(sum, 8 << 20)                             \
-    STREAMED(var, 1 << 20)                             \
+    STREAMED(std, 128 << 10, 0)                        \
+    STREAMED(sum, 4 << 20, 0)                          \
+    STREAMED(var, 128 << 10, 0)                        \
     TAKING(compress)                                   \
     OURS(take, take_rows, call_taking)                 \
     VIEWING(ravel)                                     \

@@ -9,9 +9,14 @@
 enum { FUNCTION_NBYTES = 4 << 20 };
 
 bool
-overrides_is_large(PyObject *object, size_t usual)
+overrides_is_large(PyObject *object, size_t items, size_t nbytes)
 {
-    return view_gives_plain_results(Py_TYPE(object)) && (size_t)PyArray_NBYTES((PyArrayObject *)object) >= nd_stream_from(usual);
+    if (!view_gives_plain_results(Py_TYPE(object))) {
+        return false;
+    }
+    size_t own_nbytes = (size_t)PyArray_NBYTES((PyArrayObject *)object);
+    return own_nbytes >= nd_stream_from(nbytes) &&
+           (nd_stream_nbytes != 0 || (size_t)PyArray_SIZE((PyArrayObject *)object) >= items);
 }
 
 /* A function of ndfile.compute.spellings, which is imported with the first large array. */
@@ -53,14 +58,14 @@ static bool
 has_large(PyObject *args, PyObject *kwargs)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); i++) {
-        if (overrides_is_large(PyTuple_GET_ITEM(args, i), FUNCTION_NBYTES)) {
+        if (overrides_is_large(PyTuple_GET_ITEM(args, i), 0, FUNCTION_NBYTES)) {
             return true;
         }
     }
     PyObject *key, *value;
     Py_ssize_t place = 0;
     while (kwargs != NULL && PyDict_Next(kwargs, &place, &key, &value)) {
-        if (overrides_is_large(value, FUNCTION_NBYTES)) {
+        if (overrides_is_large(value, 0, FUNCTION_NBYTES)) {
             return true;
         }
     }

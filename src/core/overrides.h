@@ -9,9 +9,9 @@
  * -1. */
 int overrides_note_size(PyTypeObject *type, size_t nbytes);
 
-/* Whether an object is an array of ours, of a class that gives plain results, and at least as large as tests have set or, if
- * they have not, as `usual`. */
-bool overrides_is_large(PyObject *object, size_t usual);
+/* Whether an object is an array of ours, of a class that gives plain results, with at least so many items and bytes; or as
+ * many bytes as tests have set. */
+bool overrides_is_large(PyObject *object, size_t items, size_t nbytes);
 
 /* Let Python do a method of NumPy's block by block. A new reference to Py_NotImplemented: it leaves it to NumPy. */
 PyObject *overrides_method(const char *name, PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names);

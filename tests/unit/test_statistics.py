@@ -131,6 +131,21 @@ def test_a_small_array_goes_straight_to_numpy(tmp_path, calls):
     assert calls == []
 
 
+def test_sizes_from_which_on_it_is_streamed(tmp_path, calls):
+    for count, name, is_streamed in [
+        ((128 << 10) - 1, "std", False),
+        (128 << 10, "std", True),
+        ((4 << 20) - 1, "sum", False),
+        (4 << 20, "sum", True),
+        ((32 << 20) - 1, "max", False),
+        (32 << 20, "max", True),
+    ]:
+        calls.clear()
+        with nf.memmap(tmp_path / "x.bin", "u1", "w+", shape=count, sparse=True) as array:
+            assert getattr(array, name)() == 0
+        assert calls == [name] * is_streamed
+
+
 def test_a_subclass_keeps_to_numpy(tmp_path, streamed, calls):
     class Other(nf.memmap):
         pass
