@@ -12,9 +12,11 @@ view_gives_plain_results(PyTypeObject *type)
 PyObject *
 view_held_by(PyObject *base)
 {
-    PyObject *held = PyObject_GetAttrString(base, "base");
+    PyObject *type, *error, *trace, *held;
+    PyErr_Fetch(&type, &error, &trace); /* asked after an operation that failed, too */
+    held = PyObject_GetAttrString(base, "base");
+    PyErr_Restore(type, error, trace); /* clears what the look-up left */
     if (held == NULL) {
-        PyErr_Clear();
         return NULL;
     }
     Py_DECREF(held); /* SAFE: `base` keeps it, and the array that is asked keeps `base` */

@@ -24,6 +24,12 @@ def given(value: Any, default: Any) -> Any:
     return default if value is NO_VALUE else value
 
 
+def _is_axis(axis: Any) -> bool:
+    """NumPy takes neither lists nor bools for the axes of a reduction."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    return not any(isinstance(one, (list, bool, np.bool_)) for one in axes)
+
+
 class Request(NamedTuple):
     """A reduction of an array along some of its axes.
 
@@ -50,6 +56,8 @@ class Request(NamedTuple):
         """None where it is better left to NumPy: to say what is wrong, or because there is nothing to gain."""
         keepdims, where = given(keepdims, False), given(where, True)
         if not isinstance(array, np.ndarray) or array.size == 0 or array.ndim == 0 or array.dtype.kind in "OV":
+            return None
+        if not _is_axis(axis) or not isinstance(keepdims, (int, np.bool_)):
             return None
         try:
             axes = tuple(range(array.ndim)) if axis is None else tuple(sorted(normalize_axis_tuple(axis, array.ndim)))

@@ -55,8 +55,9 @@ class Blocks:
         self._counts = [-(-shape[axis] // self._steps[axis]) for axis in order]
 
     @classmethod
-    def of(cls, array: np.ndarray, nbytes: int = BLOCK_NBYTES) -> Blocks:
+    def of(cls, array: np.ndarray, nbytes: int | None = None) -> Blocks:
         """Those of an array in the order of its memory."""
+        nbytes = BLOCK_NBYTES if nbytes is None else nbytes
         return cls(array.shape, memory_order(array), max(nbytes // max(array.itemsize, 1), 1))
 
     def __len__(self) -> int:

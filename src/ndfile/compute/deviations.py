@@ -127,18 +127,20 @@ def _found(request: Request, dtype: np.dtype[Any], more: tuple[Any, ...], option
         found = _Moments(request, *more)
         (result,) = reduce(found, request, **options)
         if not found.is_exceptional:
-            return _warned(result, found.is_short, skip_nan)
+            return _warned(result, found, skip_nan)
     # Where the squares leave the range of numbers, too.
     found = _AnyMoments(request, *more)
     (result,) = reduce(found, request, **options, has_copies=True)
     if found.is_exceptional:
         _warn_of_infinity(request.array.dtype)
-    return _warned(result, found.is_short, skip_nan)
+    return _warned(result, found, skip_nan)
 
 
-def _warned(result: np.ndarray, is_short: bool, skip_nan: bool) -> np.ndarray:
-    if is_short:
+def _warned(result: np.ndarray, found: _Moments, skip_nan: bool) -> np.ndarray:
+    if found.is_short:
         warn_of("Degrees of freedom <= 0 for slice" + "." * skip_nan)
+    elif not found.is_exceptional and np.isinf(result).any():
+        _warn_of_overflow(skip_nan)
     return result
 
 
@@ -157,7 +159,7 @@ def _var(
     skip_nan = skip_nan and array.dtype.kind in "fc"
     inner = np.dtype(dtype) if dtype is not None else np.mean(np.zeros(1, array.dtype)).dtype
     wanted = inner if dtype is not None else np.zeros(0, inner).real.dtype
-    if inner.kind not in "fc" or (inner.kind == "c") != (array.dtype.kind == "c") or not request.gives(wanted):
+    if inner.kind not in "fc" or not inner.isnative or (inner.kind == "c") != (array.dtype.kind == "c") or not request.gives(wanted):
         return NotImplemented
     if dtype is not None and array.dtype.kind == "c":
         return NotImplemented
@@ -173,6 +175,12 @@ def _warn_of_infinity(dtype: np.dtype[Any]) -> None:
     """As NumPy does where it takes an infinite mean from an infinite item."""
     infinite = np.array([np.inf], np.result_type(dtype, np.float16))
     np.subtract(infinite, infinite)
+
+
+def _warn_of_overflow(skip_nan: bool) -> None:
+    """As NumPy does where a square is too large."""
+    large = np.array([np.finfo(np.float64).max])
+    np.multiply(large, large) if skip_nan else np.square(large)
 
 
 def _deviation(name: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ndfile.compute.arguments import NO_VALUE, Request, given
 from ndfile.compute.reducing import reduce
+from ndfile.compute.warned import warn_of
 
 if TYPE_CHECKING:
     from ndfile.compute.blocks import Block
@@ -161,15 +162,21 @@ def prod(
     request = Request.of(a, axis, keepdims, out, where)
     if request is None or a.dtype.kind not in "biufc":
         return NotImplemented
-    wanted = np.multiply.reduce(np.ones(1, a.dtype), dtype=dtype).dtype
-    if not request.gives(wanted) or (wanted.kind in "iu" and a.dtype.kind in "fc"):
+    if initial is None:
+        if request.where is not None:
+            return NotImplemented  # an error
+        initial = NO_VALUE
+    with np.errstate(all="ignore"):
+        wanted = np.multiply.reduce(np.ones(1, a.dtype), dtype=dtype, initial=initial, keepdims=True).dtype
+    if not request.gives(wanted) or wanted.kind == "O" or (wanted.kind in "iu" and a.dtype.kind in "fc"):
         return NotImplemented
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         (result,) = reduce(Fold(np.multiply, wanted), request, threads=threads, progress=progress, label="prod")
+    if initial is not NO_VALUE:
+        with np.errstate(all="ignore"):
+            result = np.multiply.reduce(result[np.newaxis], axis=0, initial=initial)
     if wanted.kind in "fc" and not np.isfinite(result).all():
         return NotImplemented  # 0 and infinity may have met in another order than NumPy's, and it has warnings for them
-    if initial is not NO_VALUE:
-        result = np.multiply(initial, result, dtype=wanted)
     return request.result(result)
 
 
@@ -219,14 +226,16 @@ def _nan_extreme(ufunc: np.ufunc, label: str) -> Any:
         threads: int | None = None,
     ) -> Any:
         request = Request.of(a, axis, keepdims, out, where)
-        if request is None or a.dtype.kind not in "biufmM" or not request.gives(_native(a.dtype)):
+        if request is None or a.dtype.kind not in "biufcmM" or not request.gives(_native(a.dtype)):
             return NotImplemented
         if given(where, True) is not True and initial is NO_VALUE:
             return NotImplemented  # an error
         (result,) = reduce(Fold(ufunc, initial=initial), request, threads=threads, progress=progress, label=label)
-        if a.dtype.kind in "fmM" and np.isnan(result).any():
-            return NotImplemented  # there are warnings for that
-        return request.result(result)
+        has_nan = a.dtype.kind in "fcmM" and np.isnan(result).any()
+        result = request.result(result)
+        if has_nan:
+            warn_of("All-NaN slice encountered")
+        return result
 
     return found
 

@@ -148,7 +148,7 @@ def histogram_bin_edges(
 
 
 def _is_ours(a: Any) -> bool:
-    return isinstance(a, np.ndarray) and a.size > 0 and a.dtype.kind in "biuf"
+    return isinstance(a, np.ndarray) and a.size > 0 and a.ndim > 0 and a.dtype.kind in "biuf"
 
 
 def _are_weights(weights: Any, a: np.ndarray) -> bool:

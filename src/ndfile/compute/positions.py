@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["argmax", "argmin"]
 
+MOST_AXES = 32  # of what NumPy makes of positions, or takes by them
+
 
 def _arg(name: str) -> Any:
     """`argmin` or `argmax`: with NumPy's signature."""
@@ -36,6 +38,8 @@ def _arg(name: str) -> Any:
             return NotImplemented
         request = Request.of(a, axis, keepdims, out)
         if request is None or a.dtype.kind not in "biufmM" or not request.gives(np.intp):
+            return NotImplemented
+        if a.ndim > MOST_AXES:
             return NotImplemented
         if axis is not None and a.ndim > 1:
             return _along(function, request, threads, progress, name)
@@ -82,7 +86,7 @@ class _Places:
 
     def __init__(self, function: Any) -> None:
         self._function = function
-        self._is_smallest = function is np.argmin
+        self._is_smallest = function.__name__ == "argmin"
 
     def of(self, block: np.ndarray, _where: np.ndarray | None, axes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         places = self._function(block, axis=axes[0], keepdims=True)

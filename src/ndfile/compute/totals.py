@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndfile.compute import kernels
-from ndfile.compute.arguments import NO_VALUE, Request, given
+from ndfile.compute.arguments import NO_VALUE, Request
 from ndfile.compute.reducing import reduce
 from ndfile.compute.warned import LeftToNumPy, warn_of
 
@@ -120,7 +120,7 @@ def _reduced(
 ) -> np.ndarray:
     """Sums or means; in float64 or int64 where the kernels can, otherwise in the type that NumPy would use."""
     own = request.array.dtype
-    skip_nan = skip_nan and own.kind in "fcm"
+    skip_nan = skip_nan and own.kind in "fc"  # NumPy keeps NaT
     if _suits_kernels(request, own, wanted, is_mean):
         found = _Totals(request, skip_nan, wanted, is_mean)
     else:
@@ -157,18 +157,31 @@ def sum_of(
 ) -> Any:
     """numpy.sum, and numpy.nansum."""
     request = Request.of(a, axis, keepdims, out, where)
-    if request is None or a.dtype.kind not in "biufcm":
+    if request is None or a.dtype.kind not in "biufcm" or _is_negative_zero(initial):
         return NotImplemented
-    wanted = np.add.reduce(np.zeros(1, a.dtype), dtype=dtype).dtype
-    if not request.gives(wanted):
+    if initial is None:
+        if request.where is not None:
+            return NotImplemented  # an error
+        initial = NO_VALUE
+    with np.errstate(all="ignore"):
+        wanted = np.add.reduce(np.zeros(1, a.dtype), dtype=dtype, initial=initial, keepdims=True).dtype
+    if not request.gives(wanted) or wanted.kind == "O":
         return NotImplemented
     try:
         result = _reduced(request, skip_nan, wanted, False, threads, progress)
     except LeftToNumPy:
         return NotImplemented
-    if given(initial, None) is not None:
-        result = np.add(initial, result, dtype=wanted)
+    if initial is not NO_VALUE:
+        result = np.add.reduce(result[np.newaxis], axis=0, initial=initial)  # of any type: NumPy makes it the result's
     return request.result(result)
+
+
+def _is_negative_zero(initial: Any) -> bool:
+    """With that, and only then, NumPy's sum of negative zeros is one too."""
+    if not isinstance(initial, (float, complex, np.inexact, np.ndarray)) or np.any(np.not_equal(initial, 0)):
+        return False
+    parts = np.asarray(initial)
+    return bool(np.signbit(parts.real).any() or np.signbit(parts.imag).any())
 
 
 def _as(total: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
@@ -219,7 +232,7 @@ def mean(
     if request is None or a.dtype.kind not in "biufc":
         return NotImplemented
     wanted = np.dtype(dtype) if dtype is not None else np.mean(np.zeros(1, a.dtype)).dtype
-    if wanted.kind not in "fc" or not request.gives(wanted):
+    if wanted.kind not in "fc" or not wanted.isnative or not request.gives(wanted):
         return NotImplemented
     try:
         return request.result(_reduced(request, skip_nan, wanted, True, threads, progress))
