@@ -15,9 +15,10 @@ demo: build
 test: build lint
 	$(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-# The same tests with 50,000 examples to a comparison.
+# The same tests with 50,000 examples to a comparison of arrays, 2,000 to one of statistics.
 test-long: build
 	NDFILE_EXAMPLES=50000 $(RUN) -m pytest tests/parity/test_against_numpy.py
+	NDFILE_EXAMPLES=2000 $(RUN) -m pytest tests/parity/test_statistics_against_numpy.py
 
 # The fault campaigns at full length, about half an hour. As root, or those that mount are skipped. The figures go to
 # build/faults and from there into docs/reliability.md.

@@ -11,10 +11,16 @@ import textwrap
 import threading
 import time
 
+import hypothesis
 import numpy as np
 import pytest
 
 import ndfile as nf
+
+# A run by default repeats the last one; a longer one looks for something new.
+hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+if "NDFILE_EXAMPLES" not in os.environ:
+    hypothesis.settings.load_profile("repeatable")
 
 _REPORT = pytest.StashKey[pytest.TestReport]()
 

@@ -29,7 +29,18 @@ from ndfile.compute import running, spellings
 
 FUNCTIONS = [
     *["sum", "prod", "mean", "std", "var", "min", "max", "amin", "amax", "ptp", "argmin", "argmax", "any", "all"],
-    *["count_nonzero", "nansum", "nanprod", "nanmean", "nanstd", "nanvar", "nanmin", "nanmax", "nanargmin", "nanargmax"],
+    *[
+        "count_nonzero",
+        "nansum",
+        "nanprod",
+        "nanmean",
+        "nanstd",
+        "nanvar",
+        "nanmin",
+        "nanmax",
+        "nanargmin",
+        "nanargmax",
+    ],
     *["median", "percentile", "quantile", "nanmedian", "nanpercentile", "nanquantile"],
     *["histogram", "histogram_bin_edges", "bincount", "average", "dot"],
 ]
@@ -98,7 +109,11 @@ def with_ours(function):
             return function(*args, **kwargs)
         if args:
             first = np.asarray(args[0]) if _is_list_of_numbers(args[0]) else args[0]
-            args = (on_file(first), *(on_file(one) for one in args[1:2] if function is np.dot), *args[1:][function is np.dot :])
+            args = (
+                on_file(first),
+                *(on_file(one) for one in args[1:2] if function is np.dot),
+                *args[1:][function is np.dot :],
+            )
         kwargs = {name: on_file(value) if name in OTHER_ARGUMENTS else value for name, value in kwargs.items()}
         with Within():
             return function(*args, **kwargs)

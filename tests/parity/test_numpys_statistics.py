@@ -35,7 +35,7 @@ MODULES = {
 
 # NumPy's tests that cannot hold, with the reason.
 EXCEPTIONS = {
-    "test_dot_out_mem_overlap": "compares two products bit for bit; where out overlaps, NumPy does it, in another order",
+    "test_dot_out_mem_overlap": "compares two products bit for bit; where out overlaps, NumPy does it, in its order",
     "(TestNanFunctions_MinMax and test_allnans and 0d)": "NumPy asks whether the class is numpy.memmap itself, and has other "
     "words for a class that is derived from it",
 }
@@ -55,7 +55,7 @@ LEAST = {
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """Of each module: what pytest said, how many passed and failed; and how often each function of ours did the work."""
+    """Of each module: what pytest said, how many passed and failed; and how often each of our functions did the work."""
     folder = tmp_path_factory.mktemp("own")
     found, streamed = {}, dict.fromkeys(LEAST, 0)
     for module, (selection, _) in MODULES.items():

@@ -1,5 +1,6 @@
 """Statistics block by block against NumPy: values, types, shapes, warnings and errors."""
 
+import os
 import warnings
 
 import numpy as np
@@ -10,6 +11,9 @@ from hypothesis.extra import numpy as hnp
 
 import ndfile as nf
 from ndfile.compute import blocks
+
+EXAMPLES = int(os.environ.get("NDFILE_EXAMPLES", "40"))
+USUAL = settings(deadline=None, max_examples=EXAMPLES, derandomize="NDFILE_EXAMPLES" not in os.environ)
 
 DTYPES = ["?", "i1", "u1", ">i2", "u2", "i4", ">u4", "i8", "u8", "f2", "f4", ">f4", "f8", ">f8", "g", "F", "D", ">D"]
 TIMES = ["M8[s]", "m8[ms]", ">m8[ns]"]
@@ -119,7 +123,7 @@ def compared(name, array, rounding=0.0, **kwargs):
 
 
 @pytest.mark.parametrize("name", EXTREMES + TRUTHS)
-@settings(deadline=None)
+@USUAL
 @given(data=st.data())
 def test_what_is_exact_is_numpys(name, data):
     array = data.draw(arrays(DTYPES + TIMES))
@@ -127,7 +131,7 @@ def test_what_is_exact_is_numpys(name, data):
 
 
 @pytest.mark.parametrize("name", POSITIONS)
-@settings(deadline=None)
+@USUAL
 @given(data=st.data())
 def test_positions_are_numpys(name, data):
     array = data.draw(arrays(DTYPES + TIMES))
@@ -136,7 +140,7 @@ def test_positions_are_numpys(name, data):
 
 
 @pytest.mark.parametrize("name", TOTALS)
-@settings(deadline=None)
+@USUAL
 @given(data=st.data())
 def test_totals_are_numpys_but_for_rounding(name, data):
     array = data.draw(arrays([*DTYPES, "m8[s]"] if name in ("sum", "mean") else DTYPES))
@@ -154,7 +158,7 @@ def test_totals_are_numpys_but_for_rounding(name, data):
 
 
 @pytest.mark.parametrize("name", DEVIATIONS)
-@settings(deadline=None)
+@USUAL
 @given(data=st.data())
 def test_deviations_are_numpys_but_for_rounding(name, data):
     array = data.draw(arrays())
@@ -177,7 +181,7 @@ def test_deviations_are_numpys_but_for_rounding(name, data):
 
 
 @pytest.mark.parametrize("name", [*TOTALS, *DEVIATIONS, "min", "nanmax", "any", "all"])
-@settings(deadline=None)
+@USUAL
 @given(data=st.data())
 def test_some_of_the_items_are_counted_as_numpy_does(name, data):
     array = data.draw(arrays(["i2", "f4", "f8", ">f8", "D"] if name not in ("min", "nanmax") else ["i2", "f8"]))

@@ -159,7 +159,12 @@ def _var(
     skip_nan = skip_nan and array.dtype.kind in "fc"
     inner = np.dtype(dtype) if dtype is not None else np.mean(np.zeros(1, array.dtype)).dtype
     wanted = inner if dtype is not None else np.zeros(0, inner).real.dtype
-    if inner.kind not in "fc" or not inner.isnative or (inner.kind == "c") != (array.dtype.kind == "c") or not request.gives(wanted):
+    if (
+        inner.kind not in "fc"
+        or not inner.isnative
+        or (inner.kind == "c") != (array.dtype.kind == "c")
+        or not request.gives(wanted)
+    ):
         return NotImplemented
     if dtype is not None and array.dtype.kind == "c":
         return NotImplemented

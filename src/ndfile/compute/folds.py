@@ -52,15 +52,15 @@ class Fold:
 
 
 def _extreme(ufunc: np.ufunc, label: str) -> Any:
-    """`min` or `max`: with NumPy's signature."""
+    """`min`, `max`, `nanmin` or `nanmax`: with NumPy's signature."""
 
     def found(
         a: Any,
         axis: Any = None,
         out: Any = None,
-        keepdims: Any = False,
+        keepdims: Any = NO_VALUE,
         initial: Any = NO_VALUE,
-        where: Any = True,
+        where: Any = NO_VALUE,
         *,
         progress: Progress = None,
         threads: int | None = None,
@@ -68,16 +68,20 @@ def _extreme(ufunc: np.ufunc, label: str) -> Any:
         request = Request.of(a, axis, keepdims, out, where)
         if request is None or a.dtype.kind not in "biufcmM" or not request.gives(_native(a.dtype)):
             return NotImplemented
-        if request.where is not None and initial is NO_VALUE:
+        if given(where, True) is not True and initial is NO_VALUE:
             return NotImplemented  # an error
         (result,) = reduce(Fold(ufunc, initial=initial), request, threads=threads, progress=progress, label=label)
-        return request.result(result)
+        has_only_nan = label.startswith("nan") and a.dtype.kind in "fcmM" and np.isnan(result).any()
+        result = request.result(result)
+        if has_only_nan:
+            warn_of("All-NaN slice encountered")
+        return result
 
     return found
 
 
-smallest = _extreme(np.minimum, "min")
-largest = _extreme(np.maximum, "max")
+smallest, largest = _extreme(np.minimum, "min"), _extreme(np.maximum, "max")
+nanmin, nanmax = _extreme(np.fmin, "nanmin"), _extreme(np.fmax, "nanmax")
 
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -209,36 +213,3 @@ def count_nonzero(
         return NotImplemented
     (result,) = reduce(_Count(), request, threads=threads, progress=progress, label="count_nonzero")
     return request.result(result)
-
-
-def _nan_extreme(ufunc: np.ufunc, label: str) -> Any:
-    """`nanmin` or `nanmax`: with NumPy's signature."""
-
-    def found(
-        a: Any,
-        axis: Any = None,
-        out: Any = None,
-        keepdims: Any = NO_VALUE,
-        initial: Any = NO_VALUE,
-        where: Any = NO_VALUE,
-        *,
-        progress: Progress = None,
-        threads: int | None = None,
-    ) -> Any:
-        request = Request.of(a, axis, keepdims, out, where)
-        if request is None or a.dtype.kind not in "biufcmM" or not request.gives(_native(a.dtype)):
-            return NotImplemented
-        if given(where, True) is not True and initial is NO_VALUE:
-            return NotImplemented  # an error
-        (result,) = reduce(Fold(ufunc, initial=initial), request, threads=threads, progress=progress, label=label)
-        has_nan = a.dtype.kind in "fcmM" and np.isnan(result).any()
-        result = request.result(result)
-        if has_nan:
-            warn_of("All-NaN slice encountered")
-        return result
-
-    return found
-
-
-nanmin = _nan_extreme(np.fmin, "nanmin")
-nanmax = _nan_extreme(np.fmax, "nanmax")

@@ -142,38 +142,44 @@ def _suits_kernels(request: Request, own: np.dtype[Any], wanted: np.dtype[Any], 
     return wanted == np.float64 if is_mean else wanted in (np.int64, np.uint64)
 
 
-def sum_of(
-    a: Any,
-    axis: Any = None,
-    dtype: Any = None,
-    out: Any = None,
-    keepdims: Any = False,
-    initial: Any = NO_VALUE,
-    where: Any = True,
-    *,
-    progress: Progress = None,
-    threads: int | None = None,
-    skip_nan: bool = False,
-) -> Any:
-    """numpy.sum, and numpy.nansum."""
-    request = Request.of(a, axis, keepdims, out, where)
-    if request is None or a.dtype.kind not in "biufcm" or _is_negative_zero(initial):
-        return NotImplemented
-    if initial is None:
-        if request.where is not None:
-            return NotImplemented  # an error
-        initial = NO_VALUE
-    with np.errstate(all="ignore"):
-        wanted = np.add.reduce(np.zeros(1, a.dtype), dtype=dtype, initial=initial, keepdims=True).dtype
-    if not request.gives(wanted) or wanted.kind == "O":
-        return NotImplemented
-    try:
-        result = _reduced(request, skip_nan, wanted, False, threads, progress)
-    except LeftToNumPy:
-        return NotImplemented
-    if initial is not NO_VALUE:
-        result = np.add.reduce(result[np.newaxis], axis=0, initial=initial)  # of any type: NumPy makes it the result's
-    return request.result(result)
+def _sum(name: str) -> Any:
+    """`sum` or `nansum`: with NumPy's signature."""
+
+    def found(
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: Any = NO_VALUE,
+        initial: Any = NO_VALUE,
+        where: Any = NO_VALUE,
+        *,
+        progress: Progress = None,
+        threads: int | None = None,
+    ) -> Any:
+        request = Request.of(a, axis, keepdims, out, where)
+        if request is None or a.dtype.kind not in "biufcm" or _is_negative_zero(initial):
+            return NotImplemented
+        if initial is None:
+            if request.where is not None:
+                return NotImplemented  # an error
+            initial = NO_VALUE
+        with np.errstate(all="ignore"):
+            wanted = np.add.reduce(np.zeros(1, a.dtype), dtype=dtype, initial=initial, keepdims=True).dtype
+        if not request.gives(wanted) or wanted.kind == "O":
+            return NotImplemented
+        try:
+            result = _reduced(request, name == "nansum", wanted, False, threads, progress)
+        except LeftToNumPy:
+            return NotImplemented
+        if initial is not NO_VALUE:
+            result = np.add.reduce(result[np.newaxis], axis=0, initial=initial)  # of any type: it becomes the result's
+        return request.result(result)
+
+    return found
+
+
+sum_of, nansum = _sum("sum"), _sum("nansum")
 
 
 def _is_negative_zero(initial: Any) -> bool:
@@ -199,57 +205,32 @@ def _as(total: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
     return result
 
 
-def nansum(
-    a: Any,
-    axis: Any = None,
-    dtype: Any = None,
-    out: Any = None,
-    keepdims: Any = NO_VALUE,
-    initial: Any = NO_VALUE,
-    where: Any = NO_VALUE,
-    *,
-    progress: Progress = None,
-    threads: int | None = None,
-) -> Any:
-    """numpy.nansum."""
-    return sum_of(a, axis, dtype, out, keepdims, initial, where, progress=progress, threads=threads, skip_nan=True)
+def _mean(name: str) -> Any:
+    """`mean` or `nanmean`: with NumPy's signature."""
+
+    def found(
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: Any = NO_VALUE,
+        *,
+        where: Any = NO_VALUE,
+        progress: Progress = None,
+        threads: int | None = None,
+    ) -> Any:
+        request = Request.of(a, axis, keepdims, out, where)
+        if request is None or a.dtype.kind not in "biufc":
+            return NotImplemented
+        wanted = np.dtype(dtype) if dtype is not None else np.mean(np.zeros(1, a.dtype)).dtype
+        if wanted.kind not in "fc" or not wanted.isnative or not request.gives(wanted):
+            return NotImplemented
+        try:
+            return request.result(_reduced(request, name == "nanmean", wanted, True, threads, progress))
+        except LeftToNumPy:
+            return NotImplemented
+
+    return found
 
 
-def mean(
-    a: Any,
-    axis: Any = None,
-    dtype: Any = None,
-    out: Any = None,
-    keepdims: Any = False,
-    *,
-    where: Any = True,
-    progress: Progress = None,
-    threads: int | None = None,
-    skip_nan: bool = False,
-) -> Any:
-    """numpy.mean, and numpy.nanmean."""
-    request = Request.of(a, axis, keepdims, out, where)
-    if request is None or a.dtype.kind not in "biufc":
-        return NotImplemented
-    wanted = np.dtype(dtype) if dtype is not None else np.mean(np.zeros(1, a.dtype)).dtype
-    if wanted.kind not in "fc" or not wanted.isnative or not request.gives(wanted):
-        return NotImplemented
-    try:
-        return request.result(_reduced(request, skip_nan, wanted, True, threads, progress))
-    except LeftToNumPy:
-        return NotImplemented
-
-
-def nanmean(
-    a: Any,
-    axis: Any = None,
-    dtype: Any = None,
-    out: Any = None,
-    keepdims: Any = NO_VALUE,
-    *,
-    where: Any = NO_VALUE,
-    progress: Progress = None,
-    threads: int | None = None,
-) -> Any:
-    """numpy.nanmean."""
-    return mean(a, axis, dtype, out, keepdims, where=where, progress=progress, threads=threads, skip_nan=True)
+mean, nanmean = _mean("mean"), _mean("nanmean")
