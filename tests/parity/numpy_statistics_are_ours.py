@@ -1,8 +1,9 @@
 """A pytest plugin: arrays that NumPy's own tests pass to its statistics lie on a file, and are done block by block.
 
-Loaded with ``-p`` before NumPy's installed tests are collected, together with ``--assert=plain``. NumPy's functions are called
-as ever, but with an array of ours in the place of each plain one. Its methods are called by the tests themselves: there the
-tests' source is changed, from ``a.sum()`` to ``__on_file__(a).sum()``. Arrays of any size are large, and blocks are small.
+Loaded with ``-p`` before NumPy's installed tests are collected, together with ``--assert=plain``. NumPy's functions are
+called as ever, but with an array of ours in the place of each plain one. Its methods are called by the tests
+themselves: there the tests' source is changed, from ``a.sum()`` to ``__on_file__(a).sum()``. Arrays of any size are
+large, and blocks are small.
 
 How often each function of ours did the work, and did not leave it to NumPy, is written to the file that the environment
 variable ``NDFILE_STREAMED`` names.

@@ -15,7 +15,8 @@ PLUGIN = "numpy_statistics_are_ours"
 MODULES = {
     "numpy.lib.tests.test_nanfunctions": ("Test", 1000),
     "numpy.lib.tests.test_function_base": (
-        "TestMedian or TestPercentile or TestQuantile or TestAverage or TestBincount or TestPtp or TestAmax or TestAmin or "
+        "TestMedian or TestPercentile or TestQuantile or TestAverage or TestBincount or TestPtp or TestAmax "
+        "or TestAmin or "
         "TestAll or TestAny or TestProd or TestCov or TestCorrCoef or TestLerp or test_any_and_all",
         800,
     ),
@@ -36,8 +37,8 @@ MODULES = {
 # NumPy's tests that cannot hold, with the reason.
 EXCEPTIONS = {
     "test_dot_out_mem_overlap": "compares two products bit for bit; where out overlaps, NumPy does it, in its order",
-    "(TestNanFunctions_MinMax and test_allnans and 0d)": "NumPy asks whether the class is numpy.memmap itself, and has other "
-    "words for a class that is derived from it",
+    "(TestNanFunctions_MinMax and test_allnans and 0d)": "NumPy asks whether the class is numpy.memmap itself, and has "
+    "other words for a class that is derived from it",
 }
 
 # These would hold, and take a minute or more.
@@ -55,7 +56,7 @@ LEAST = {
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """Of each module: what pytest said, how many passed and failed; and how often each of our functions did the work."""
+    """Of each module what pytest said, how many passed and failed; and how often each of our functions did the work."""
     folder = tmp_path_factory.mktemp("own")
     found, streamed = {}, dict.fromkeys(LEAST, 0)
     for module, (selection, _) in MODULES.items():

@@ -1,4 +1,4 @@
-"""Statistics at their edges: large arrays of ours and numpy.memmap do the same with rare types, shapes and arguments."""
+"""Statistics at their edges: arrays of ours and numpy.memmap do the same with rare types, shapes and arguments."""
 
 import sys
 import warnings
