@@ -99,6 +99,8 @@ class _Additions(_Totals):
         if self._skip_nan:
             valid = ~np.isnan(block)
             where = valid if where is None else where & valid
+            if self._wanted.kind in "biu":
+                block = np.where(valid, block, 0)  # NaN as an integer would be warned of, where it does not count too
         mask: Any = True if where is None else where
         total = np.add.reduce(block, axes, self._dtype, keepdims=True, where=mask)
         state = (total, np.zeros_like(total)) if total.dtype.kind in "fc" else (total,)
