@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -61,14 +61,24 @@ def numbers(dtype, **kwargs):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much],
+)
 @given(st.data())
 def test_any_floats_are_counted_as_by_numpy(dtype, data):
     assert_as_numpy(data.draw(numbers(dtype)), data.draw(st.integers(1, 300)))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much],
+)
 @given(st.data())
 def test_usual_floats_are_counted_as_by_numpy(dtype, data):
     a = data.draw(numbers(dtype, min_value=-1000, max_value=1000, allow_nan=False))
@@ -76,7 +86,12 @@ def test_usual_floats_are_counted_as_by_numpy(dtype, data):
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much],
+)
 @given(st.data())
 def test_integers_are_counted_as_by_numpy(dtype, data):
     assert_as_numpy(data.draw(numbers(dtype)), data.draw(st.integers(1, 300)), density=data.draw(st.booleans()))
@@ -93,7 +108,12 @@ BOUNDS = st.one_of(
 
 
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much],
+)
 @given(st.data(), st.integers(1, 50), BOUNDS, BOUNDS)
 def test_a_range_is_taken_as_by_numpy(dtype, data, bins, first, last):
     assume(not (np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize == 2 and max(abs(first), abs(last)) > 1e4))
@@ -101,7 +121,12 @@ def test_a_range_is_taken_as_by_numpy(dtype, data, bins, first, last):
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much],
+)
 @given(
     st.integers(1, 120),
     st.floats(-1e4, 1e4),
@@ -122,7 +147,12 @@ def test_values_on_edges_and_beside_them_are_in_numpys_bins(dtype, bins, first, 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "g", "u1", "i4", "i8", "u8"])
 @pytest.mark.parametrize("edge_dtype", ["f4", "f8", "i2", "i8", "u8"])
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much],
+)
 @given(st.data())
 def test_given_edges_are_used_as_by_numpy(dtype, edge_dtype, data):
     edges = np.sort(
@@ -271,7 +301,12 @@ def test_the_number_of_threads_changes_nothing(dtype, bins):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "i8", "u1", "f2"])
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much],
+)
 @given(st.data())
 def test_edges_alone_are_numpys(dtype, data):
     a = data.draw(numbers(dtype))
