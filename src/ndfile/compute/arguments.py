@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_VALUE", "Request", "given"]
 
+# Lanes that are too short, and so many that it matters.
+SHORT_LANE, MANY_LANES = 32, 1 << 16
+
 # NumPy's own "this was not given".
 NO_VALUE: Any = np._NoValue
 
@@ -75,6 +78,11 @@ class Request(NamedTuple):
     def lane_size(self) -> int:
         """How many items go into one of the result."""
         return math.prod(self.array.shape[axis] for axis in self.axes)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether there are many results of few items each: there NumPy's reductions are as fast as their results."""
+        return self.lane_size < SHORT_LANE and math.prod(self.kept_shape) >= MANY_LANES
 
     @property
     def kept_shape(self) -> Shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     # One slice for each axis.
     Block: TypeAlias = tuple[slice, ...]
 
-__all__ = ["BLOCK_NBYTES", "Blocks", "Input", "kept", "memory_order", "shape_of"]
+__all__ = ["BLOCK_NBYTES", "Blocks", "Input", "kept", "memory_order", "shape_of", "share_in_memory"]
 
 # Large enough for the device's speed and for what Python does once a block, small beside any memory.
 BLOCK_NBYTES = 8 << 20
@@ -104,10 +105,23 @@ class Input:
 
     def read(self, block: Any) -> np.ndarray:
         """The items of a block, as a plain array: a view, or a copy where the file is better read than mapped."""
-        part = self.array[block]
+        part: Any = self.array[block]
+        if self._is_mapped and not part.flags.forc and self._is_missing:
+            # Many short pieces: around each of them too much would be read.
+            part._prefetch(None, False, True)
         return np.asarray(part.copy() if self._by_reading else part)
+
+    @cached_property
+    def _is_missing(self) -> bool:
+        return not self._by_reading and share_in_memory(self.array) < 1
 
     def check(self, block: Any) -> None:
         """Raise if items of a block are lost: what was computed from them is not to be used."""
         if self._is_mapped:
             refuse_lost(self.array[block], "read")
+
+
+def share_in_memory(array: Any) -> float:
+    """The share of the pages under an array on a file that are in memory."""
+    nbytes, resident, _dirty = array._residency(1)[0]
+    return resident / nbytes if nbytes else 1.0

@@ -68,6 +68,8 @@ def _extreme(ufunc: np.ufunc, label: str) -> Any:
         request = Request.of(a, axis, keepdims, out, where)
         if request is None or a.dtype.kind not in "biufcmM" or not request.gives(_native(a.dtype)):
             return NotImplemented
+        if request.is_light and not label.startswith("nan"):
+            return NotImplemented
         if given(where, True) is not True and initial is NO_VALUE:
             return NotImplemented  # an error
         (result,) = reduce(Fold(ufunc, initial=initial), request, threads=threads, progress=progress, label=label)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndfile._core import ArrayBase, refuse_lost
-from ndfile.compute.blocks import BLOCK_NBYTES, Blocks, Input, shape_of
+from ndfile.compute.blocks import BLOCK_NBYTES, Blocks, Input, shape_of, share_in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,7 +188,7 @@ class Target:
         self._room: np.ndarray | None = None
         array = output.array[index]
         self._place = self._to = np.asarray(array)
-        if is_copied and array.nbytes >= BY_FILE_NBYTES and _is_missing(array):
+        if is_copied and array.nbytes >= BY_FILE_NBYTES and share_in_memory(array) < 0.5:
             self._to = output.borrow(self._place)
 
     def room(self, index: Any) -> np.ndarray:
@@ -208,9 +208,3 @@ class Target:
             self._output.give_back(self._to)
         if self._output.is_mapped:
             refuse_lost(self._output.array[self._index], "write")
-
-
-def _is_missing(array: ArrayBase[Any, Any]) -> bool:
-    """Whether most of an array is not in memory."""
-    nbytes, resident, _dirty = array._residency(1)[0]
-    return resident < nbytes // 2

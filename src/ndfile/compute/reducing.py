@@ -26,6 +26,10 @@ __all__ = ["Statistic", "reduce"]
 # Results that are in the making at the same time; each of them takes some tens of bytes for each block on its way.
 TILE_ITEMS = 1 << 16
 
+# Items of a lane that a block has at least, where lanes lie across the memory: joining blocks then costs little beside
+# them.
+LEAST_OF_LANE = 256
+
 
 class Statistic(Protocol):
     """What is to be found of an array, along axes."""
@@ -72,7 +76,9 @@ class _Parts:
         array = request.array
         order = memory_order(array)
         items = max(block_nbytes // array.itemsize, 1)
-        self._tiles = Blocks(request.kept_shape, order, min(TILE_ITEMS, items))
+        # A lane that lies along the memory is in one block, if it fits.
+        lane = request.lane_size if order[-1] in request.axes else min(request.lane_size, LEAST_OF_LANE)
+        self._tiles = Blocks(request.kept_shape, order, min(TILE_ITEMS, max(items // lane, 1)))
         self._axes = request.axes
         self._array_shape = array.shape
         self._order = order

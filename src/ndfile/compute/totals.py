@@ -162,6 +162,8 @@ def _sum(name: str) -> Any:
         request = Request.of(a, axis, keepdims, out, where)
         if request is None or a.dtype.kind not in "biufcm" or _is_negative_zero(initial):
             return NotImplemented
+        if name == "sum" and request.is_light:
+            return NotImplemented
         if initial is None:
             if request.where is not None:
                 return NotImplemented  # an error
@@ -222,7 +224,7 @@ def _mean(name: str) -> Any:
         threads: int | None = None,
     ) -> Any:
         request = Request.of(a, axis, keepdims, out, where)
-        if request is None or a.dtype.kind not in "biufc":
+        if request is None or a.dtype.kind not in "biufc" or (name == "mean" and request.is_light):
             return NotImplemented
         wanted = np.dtype(dtype) if dtype is not None else np.mean(np.zeros(1, a.dtype)).dtype
         if wanted.kind not in "fc" or not wanted.isnative or not request.gives(wanted):
