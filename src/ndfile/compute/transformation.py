@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["map_blocks"]
 
 # numexpr cuts what it gets once more, for threads of its own, and wakes these up for each call.
-EXPRESSION_NBYTES = 1 << 20
+EXPRESSION_NBYTES = 16 << 20
 
 # Its compiled expressions are not safe to be evaluated by two threads at a time (pydata/numexpr#569).
 ONE_EXPRESSION = threading.Lock()
