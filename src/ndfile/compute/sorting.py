@@ -75,7 +75,7 @@ def sort(
         There is no space for the temporary file. Nothing was changed.
     FaultError
         The file was cut meanwhile, or has failed. An `out` other than `a` has undefined items then; of an `a` in place
-        the same is true, unless it was found while `a` was read.
+        the same is true, unless it has less than 8 GiB and this was found while it was read.
 
     See Also
     --------
