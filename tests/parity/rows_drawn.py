@@ -124,7 +124,7 @@ def _spread(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _broadcast(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.broadcast_to(array.ravel()[:1], array.shape) if array.size else array
+    return np.broadcast_to(array.ravel()[0], array.shape) if array.size else array  # of any number of axes
 
 
 # The forms in which the same numbers can come.
