@@ -123,8 +123,8 @@ call_using(PyObject **method, const char *name, PyObject *self, PyObject *const 
     PyObject *method_##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names) \
     {                                                                                                 \
         static PyObject *method;                                                                      \
-        if (overrides_is_large(self, items, nbytes)) {                                                                \
-            PyObject *result = overrides_method(#name, self, args, nargs, names);           \
+        if (overrides_is_large(self, items, nbytes)) {                                                \
+            PyObject *result = overrides_method(#name, self, args, nargs, names);                     \
             if (result != Py_NotImplemented) {                                                        \
                 return fault_checked(result);                                                         \
             }                                                                                         \

@@ -53,7 +53,7 @@ done:
     return result;
 }
 
-/* Whether one of the arguments, or of the items of one, is a large array of ours. */
+/* Whether one of the arguments is a large array of ours. */
 static bool
 has_large(PyObject *args, PyObject *kwargs)
 {
@@ -126,9 +126,7 @@ array_function(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 
 /* ---- Being asked ---- */
 
-static PyMethodDef asked[] = {
-    {"__array_function__", (PyCFunction)(void (*)(void))array_function, METH_FASTCALL, NULL},
-};
+static PyMethodDef asked = {"__array_function__", (PyCFunction)(void (*)(void))array_function, METH_FASTCALL, NULL};
 
 int
 overrides_note_size(PyTypeObject *type, size_t nbytes)
@@ -139,19 +137,13 @@ overrides_note_size(PyTypeObject *type, size_t nbytes)
     while (type->tp_getset != view_getset) {
         type = type->tp_base;
     }
-    enum { ASKED = sizeof asked / sizeof asked[0] };
-    for (int i = 0; i < ASKED; i++) {
-        /* The type's attribute and not ndarray's: it is there already. */
-        if (PyDict_GetItemString(type->tp_dict, asked[i].ml_name) != NULL) {
-            continue;
-        }
-        PyObject *method = PyDescr_NewMethod(type, &asked[i]);
-        int status = method == NULL ? -1 : PyDict_SetItemString(type->tp_dict, asked[i].ml_name, method);
-        Py_XDECREF(method);
-        if (status < 0) {
-            return -1;
-        }
-        PyType_Modified(type); /* SAFE: the type is ours; nobody else may change it */
+    /* The type's own attribute, not ndarray's: it is there already. */
+    if (PyDict_GetItemString(type->tp_dict, asked.ml_name) != NULL) {
+        return 0;
     }
-    return 0;
+    PyObject *method = PyDescr_NewMethod(type, &asked);
+    int status = method == NULL ? -1 : PyDict_SetItemString(type->tp_dict, asked.ml_name, method);
+    Py_XDECREF(method);
+    PyType_Modified(type); /* SAFE: the type is ours; nobody else may change it */
+    return status;
 }

@@ -60,7 +60,8 @@ class _Moments:
 
     def of(self, block: np.ndarray, _where: np.ndarray | None, axes: tuple[int, ...]) -> State:
         found = kernels.moments(block, axes, self._skip_nan)
-        self.is_exceptional |= found.exceptional
+        if found.exceptional:
+            self.is_exceptional = True  # by any thread: never taken back
         counts = np.broadcast_to(found.counts, found.mean.shape)
         return counts, found.mean, found.error, found.m2, np.broadcast_to(0.0, found.mean.shape)
 
@@ -87,7 +88,8 @@ class _Moments:
 
     def _divided(self, squares: np.ndarray, free: np.ndarray) -> np.ndarray:
         is_short = free <= 0
-        self.is_short |= bool(is_short.any())
+        if is_short.any():
+            self.is_short = True
         if not self._skip_nan:
             return self._request.divided(squares, np.maximum(free, 0))
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -116,7 +118,8 @@ class _AnyMoments(_Moments):
             mean = total / np.maximum(counts, 1)
             apart = np.subtract(block, mean, dtype=dtype)
             squares = np.add.reduce((apart * apart.conj()).real, axes, keepdims=True, where=mask)
-            self.is_exceptional |= bool(np.isinf(block).any(where=mask))
+            if np.isinf(block).any(where=mask):
+                self.is_exceptional = True
         return counts, mean, np.zeros_like(mean), squares, np.zeros_like(squares)
 
 

@@ -63,7 +63,8 @@ class _Totals:
         return (_as(total, self._wanted),)
 
     def _divided(self, total: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        self.has_empty |= not counts.all()
+        if not counts.all():
+            self.has_empty = True  # by any thread: never taken back
         if not self._skip_nan:
             return self._request.divided(total, counts)
         with np.errstate(invalid="ignore", divide="ignore"):
