@@ -71,7 +71,7 @@ class _Moments:
     def finish(self, state: State, place: Block) -> State:
         counts, mean, _, squares, error = state
         with np.errstate(all="ignore"):
-            squares = np.add(squares, error, where=np.isfinite(squares), out=squares)
+            squares = kernels.settled(squares, error)
             if self._around is not None:
                 apart = mean - self._around[place]
                 squares = squares + counts * (apart * apart.conj()).real
@@ -105,16 +105,12 @@ class _AnyMoments(_Moments):
     """The same by NumPy on blocks: of complex and long numbers, and of some of the items only."""
 
     def of(self, block: np.ndarray, where: np.ndarray | None, axes: tuple[int, ...]) -> State:
-        if self._skip_nan:
-            valid = ~np.isnan(block)
-            where = valid if where is None else where & valid
+        where = kernels.counted(block, where, self._skip_nan)
         mask: Any = True if where is None else where
         dtype = np.result_type(block.dtype, self._wanted, np.float64)
         with np.errstate(all="ignore"):
             total = np.add.reduce(block, axes, dtype, keepdims=True, where=mask)
-            counts = np.full(total.shape, block.size // total.size, np.intp)
-            if where is not None:
-                counts = np.add.reduce(where, axes, np.intp, keepdims=True)
+            counts = kernels.counts_along(block, where, axes)
             mean = total / np.maximum(counts, 1)
             apart = np.subtract(block, mean, dtype=dtype)
             squares = np.add.reduce((apart * apart.conj()).real, axes, keepdims=True, where=mask)

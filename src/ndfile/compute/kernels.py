@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
-__all__ = ["Moments", "Sums", "handles", "merge_moments", "merge_sums", "moments", "sums"]
+__all__ = [
+    "Moments",
+    "Sums",
+    "counted",
+    "counts_along",
+    "handles",
+    "merge_moments",
+    "merge_sums",
+    "moments",
+    "settled",
+    "sums",
+]
 
 _MOST_TURNS_ITEMS = 256  # what one turn has at least, so that starting it costs nothing beside it
 _WIDE = 48  # columns from which on rows need not lie one behind the other
@@ -145,6 +156,28 @@ def merge_sums(total: Array, error: Array | None, other: Array, other_error: Arr
         lost = (total - (now - of_other)) + (other - of_other)
         error += np.where(np.isfinite(now), lost + other_error, 0)
         total[...] = now
+
+
+def settled(total: Array, error: Array) -> Array:
+    """Take what rounding took from a total of floats into it, in place; what is not finite stays."""
+    with np.errstate(invalid="ignore"):
+        return np.add(total, error, where=np.isfinite(total), out=total)
+
+
+def counted(block: Array, where: Array | None, skip_nan: bool) -> Array | None:
+    """Which items of a block count, None for all: those of a mask, without NaN if these are skipped."""
+    if not skip_nan:
+        return where
+    valid = ~np.isnan(block)
+    return valid if where is None else where & valid
+
+
+def counts_along(block: Array, where: Array | None, axes: tuple[int, ...]) -> Array:
+    """How many items of a block count along axes, which are kept with length 1."""
+    if where is not None:
+        return np.add.reduce(where, axes, np.intp, keepdims=True)
+    size = _reduced_size(block, axes)
+    return np.full([1 if axis in axes else length for axis, length in enumerate(block.shape)], size, np.intp)
 
 
 def merge_moments(

@@ -56,8 +56,7 @@ class _Totals:
     def finish(self, state: State, _place: Block) -> State:
         total = state[0]
         if len(state) > 1:
-            with np.errstate(invalid="ignore"):
-                total = np.add(total, state[1], where=np.isfinite(total), out=total)
+            total = kernels.settled(total, state[1])
         if self._is_mean:
             total = self._divided(total, state[2] if len(state) > 2 else np.asarray(self._request.lane_size))
         return (_as(total, self._wanted),)
@@ -97,20 +96,17 @@ class _Additions(_Totals):
         self._dtype = None if dtype.kind == "m" else dtype
 
     def of(self, block: np.ndarray, where: np.ndarray | None, axes: tuple[int, ...]) -> State:
-        if self._skip_nan:
-            valid = ~np.isnan(block)
-            where = valid if where is None else where & valid
-            if self._wanted.kind in "biu":
-                block = np.where(valid, block, 0)  # NaN as an integer would be warned of, where it does not count too
+        where = kernels.counted(block, where, self._skip_nan)
+        if self._skip_nan and self._wanted.kind in "biu":
+            block = np.where(
+                np.isnan(block), 0, block
+            )  # NaN as an integer would be warned of, where it does not count too
         mask: Any = True if where is None else where
         total = np.add.reduce(block, axes, self._dtype, keepdims=True, where=mask)
         state = (total, np.zeros_like(total)) if total.dtype.kind in "fc" else (total,)
         if not self._is_mean:
             return state
-        counts = np.full(total.shape, block.size // total.size, np.intp)
-        if where is not None:
-            counts = np.add.reduce(where, axes, np.intp, keepdims=True)
-        return (total, np.zeros_like(total), counts)
+        return (total, np.zeros_like(total), kernels.counts_along(block, where, axes))
 
 
 def _reduced(
