@@ -2,6 +2,7 @@
 #include "commit.h"
 #include "core.h"
 #include "ceiling.h"
+#include "changed_pages.h"
 #include "fault_error.h"
 #include "growth.h"
 #include "streaming.h"
@@ -229,6 +230,41 @@ mapping_size(PyObject *object, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+mapping_changed_nbytes(PyObject *object, PyObject *args)
+{
+    MappingObject *self = (MappingObject *)object;
+    Py_ssize_t from = 0;
+    PyObject *size = Py_None;
+    size_t nbytes = 0, changed = 0;
+    if (!PyArg_ParseTuple(args, "|nO:changed_nbytes", &from, &size) ||
+        checked_range(self, "changed_nbytes", from, size, &nbytes) < 0) {
+        return NULL;
+    }
+    if (self->map.access != ND_COPY || nbytes == 0) {
+        return PyLong_FromSize_t(0);
+    }
+    int page_map = nd_open_page_map();
+    if (page_map < 0) {
+        mapping_raise_errno(self, errno);
+        return NULL;
+    }
+    size_t page = nd_page_size(), behind = ((size_t)(self->map.data - self->map.range) + (size_t)from) % page;
+    char *start = self->map.data + from - behind, *end = self->map.data + from + nbytes;
+    int status;
+    mapping_begin_use(self, true);
+    Py_BEGIN_ALLOW_THREADS
+    status = nd_count_changed(page_map, start, end + (page - (size_t)(end - self->map.range) % page) % page, &changed);
+    close(page_map);
+    Py_END_ALLOW_THREADS
+    mapping_end_use(self, true);
+    if (status != 0) {
+        mapping_raise_errno(self, status);
+        return NULL;
+    }
+    return PyLong_FromSize_t(changed);
+}
+
+static PyObject *
 mapping_madvise(PyObject *object, PyObject *args)
 {
     MappingObject *self = (MappingObject *)object;
@@ -346,6 +382,19 @@ mapping_get_offset(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+mapping_get_address(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromVoidPtr(((MappingObject *)self)->map.data);
+}
+
+static PyObject *
+mapping_get_identity(PyObject *self, void *Py_UNUSED(closure))
+{
+    const nd_mapping *map = &((MappingObject *)self)->map;
+    return Py_BuildValue("KK", (unsigned long long)map->device, (unsigned long long)map->inode);
+}
+
+static PyObject *
 mapping_get_closed(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(((MappingObject *)self)->closed);
@@ -365,6 +414,8 @@ static PyMethodDef mapping_methods[] = {
      PyDoc_STR("flush($self, offset=0, size=None, /)\n--\n\nWrite changed pages to the disk and wait for it.")},
     {"madvise", mapping_madvise, METH_VARARGS,
      PyDoc_STR("madvise($self, option, start=0, length=None, /)\n--\n\nAdvise the kernel, with mmap's MADV_* constants.")},
+    {"changed_nbytes", mapping_changed_nbytes, METH_VARARGS,
+     PyDoc_STR("changed_nbytes($self, start=0, length=None, /)\n--\n\nBytes in pages that mode 'c' has changed in memory.")},
     {"set_max_rss", mapping_set_max_rss, METH_O,
      PyDoc_STR("set_max_rss($self, nbytes, /)\n--\n\nKeep resident memory below so many bytes and 64 MiB; None: no longer.")},
     {"sync", mapping_sync_method, METH_NOARGS,
@@ -396,6 +447,8 @@ static PyGetSetDef mapping_getset[] = {
     {"filename", mapping_get_filename, NULL, PyDoc_STR("Absolute path of the file, or None."), NULL},
     {"mode", mapping_get_mode, NULL, PyDoc_STR("'r', 'r+', 'w+' or 'c'."), NULL},
     {"offset", mapping_get_offset, NULL, PyDoc_STR("Where in the file the mapping starts, in bytes."), NULL},
+    {"address", mapping_get_address, NULL, PyDoc_STR("Where its first byte is in memory."), NULL},
+    {"identity", mapping_get_identity, NULL, PyDoc_STR("Device and inode of the file."), NULL},
     {"closed", mapping_get_closed, NULL, PyDoc_STR("True after close()."), NULL},
     {"max_rss", mapping_get_max_rss, NULL, PyDoc_STR("The ceiling on resident memory in bytes, or None."), NULL},
     {"is_fortran", growth_get_is_fortran, NULL, PyDoc_STR("True if the last axis of the array grows."), NULL},

@@ -8,6 +8,7 @@ from ndfile.array import memmap
 from ndfile.errors import (
     AtomicLimitError,
     ClosedError,
+    CopyWarning,
     FaultError,
     FormatError,
     LayoutError,
@@ -18,6 +19,7 @@ from ndfile.errors import (
     NeedsRecoveryError,
     ReadOnlyError,
     SizeError,
+    StaleFileError,
     TruncationWarning,
 )
 
@@ -33,15 +35,20 @@ if _TYPE_CHECKING:
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
     from ndfile.loading import Batches, batches
     from ndfile.npy_memmap import open_memmap
+    from ndfile.pathmap import map_paths
     from ndfile.reading import open
+    from ndfile.ref import ArrayRef
+    from ndfile.transports import references
     from ndfile.writing import convert, create, save
 
 __all__ = [
     "Archive",
+    "ArrayRef",
     "AtomicLimitError",
     "Batches",
     "Checksums",
     "ClosedError",
+    "CopyWarning",
     "Description",
     "FaultError",
     "FormatError",
@@ -54,6 +61,7 @@ __all__ = [
     "NeedsRecoveryError",
     "ReadOnlyError",
     "SizeError",
+    "StaleFileError",
     "TruncationWarning",
     "Verification",
     "batches",
@@ -65,10 +73,12 @@ __all__ = [
     "guard",
     "info",
     "map_blocks",
+    "map_paths",
     "memmap",
     "open",
     "open_memmap",
     "recover",
+    "references",
     "save",
     "sort",
     "unique",
@@ -80,6 +90,7 @@ __version__ = "0.1.0"
 # Imported when they are first used: whoever only maps raw files does not pay for formats, JSON and hashes.
 _LATER = {
     "Archive": "archive",
+    "ArrayRef": "ref",
     "Batches": "loading",
     "Checksums": "integrity.digests",
     "Description": "compute.descriptions",
@@ -93,9 +104,11 @@ _LATER = {
     "describe": "compute.descriptions",
     "info": "description",
     "map_blocks": "compute.transformation",
+    "map_paths": "pathmap",
     "open": "reading",
     "open_memmap": "npy_memmap",
     "recover": "atomic",
+    "references": "transports",
     "save": "writing",
     "sort": "compute.sorting",
     "unique": "compute.uniques",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from ndfile._core import Mapping
     from ndfile.atomic import Atomic
+    from ndfile.ref import ArrayRef
 
     Source: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes]
     Mode: TypeAlias = Literal["r", "c", "r+", "w+", "readonly", "copyonwrite", "readwrite", "write"]
@@ -818,6 +821,43 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
     def backend(self, backend: str) -> None:
         hints.set_backend(self, backend)
 
+    @property
+    def ref(self) -> ArrayRef:
+        """A reference to the array: some hundred bytes that open as the same view of the same file elsewhere.
+
+        multiprocessing, joblib, torch's workers and dask send it by themselves in the array's place; by hand it is for
+        everything else.
+
+        Raises
+        ------
+        LayoutError
+            The file does not have the array as it is: changed in memory by mode 'c' or in an atomic block, or a file
+            that has lost its name. A ValueError.
+        ClosedError, FaultError
+            As `check`.
+
+        See Also
+        --------
+        ndfile.ArrayRef, ndfile.references
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import ndfile as nf
+        >>> os.chdir(tempfile.mkdtemp())
+        >>> a = nf.create("x.npy", shape=(4, 3), dtype="int8", fill=5)
+        >>> b = a[1:, ::2].ref.open()
+        >>> b[0, 0] = 7
+        >>> a[1]
+        memmap([7, 5, 5], dtype=int8)
+        """
+        found: ArrayRef = _above("ref").ArrayRef.of(self)
+        return found
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        by_reference = _above("transports").reference_or_none(self, sys._getframe(1))  # noqa: SLF001  # no other name
+        return super().__reduce_ex__(protocol) if by_reference is None else by_reference
+
     def rescue(self, path: str | os.PathLike[str]) -> int:
         """Save the bytes in memory to a new file, durably.
 
@@ -845,6 +885,11 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         if mapping is None:
             raise ValueError("rescue: the array has no file. Nothing was saved. Use numpy.save.")
         return save_memory(mapping, path)
+
+
+def _above(module: str) -> Any:
+    """A module of a floor above, which has methods' work to do: looked up when it is, for imports point down."""
+    return import_module(f"ndfile.{module}")
 
 
 class Described(Protocol):

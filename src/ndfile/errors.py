@@ -15,9 +15,11 @@ system's own number for a file that cannot be opened, extended or written::
         ├── AtomicLimitError   (MemoryError)  an atomic block has changed more than it may
         ├── FaultError         (OSError)      the file was cut, the device failed or the disk is full
         ├── LockedError        (OSError)      somebody else holds a lock on the file
+        ├── StaleFileError     (OSError)      the file is not the one that a reference was made of
         └── NeedsRecoveryError (OSError)      a commit to the file was interrupted
 
     UserWarning
+    ├── CopyWarning          many bytes were copied where a reference would do
     └── TruncationWarning    a file was truncated under its other readers
 
 Each keeps the facts that its sentence names as attributes.
@@ -26,11 +28,12 @@ Each keeps the facts that its sentence names as attributes.
 from __future__ import annotations
 
 import os
-from errno import EAGAIN, EIO, ENODATA, ENOSPC, EUCLEAN
+from errno import EAGAIN, EIO, ENODATA, ENOSPC, ESTALE, EUCLEAN
 
 __all__ = [
     "AtomicLimitError",
     "ClosedError",
+    "CopyWarning",
     "FaultError",
     "FormatError",
     "LayoutError",
@@ -41,6 +44,7 @@ __all__ = [
     "NeedsRecoveryError",
     "ReadOnlyError",
     "SizeError",
+    "StaleFileError",
     "TruncationWarning",
 ]
 
@@ -422,6 +426,43 @@ class NeedsRecoveryError(NdfileError, OSError):
             f"open {self.path!r}: a commit was interrupted, {self.journal!r} has the rest of it. Nothing was changed. "
             "Call ndfile.recover(path), or open it with mode='r+', to complete it."
         )
+
+
+class StaleFileError(NdfileError, OSError):
+    """A file that is not as it was when a reference was made of it. An OSError with the number ESTALE.
+
+    Attributes
+    ----------
+    path : str
+        The file, where it is here.
+    host : str
+        Where the reference was made.
+    sent : str
+        What the file was then.
+    found : str
+        What it is now, and what follows from that.
+    """
+
+    facts = ("path", "host", "sent", "found")
+    path: str
+    host: str
+    sent: str
+    found: str
+
+    def __init__(self, path: str, host: str, sent: str, found: str) -> None:
+        super().__init__(path, host, sent, found)
+        self.args = (path, host, sent, found)
+        self.errno, self.strerror, self.filename = ESTALE, os.strerror(ESTALE), path
+
+    def sentence(self) -> str:
+        return (
+            f"open {self.path!r}: when the reference was made on host {self.host!r}, it had {self.sent}; now it has "
+            f"{self.found}. Nothing was opened. Make the reference anew, or open the file by its path."
+        )
+
+
+class CopyWarning(UserWarning):
+    """An array on a file was pickled by value, and many bytes were copied."""
 
 
 class TruncationWarning(UserWarning):

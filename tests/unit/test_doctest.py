@@ -13,7 +13,7 @@ import ndfile as nf
 ROOT = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)
 DOCUMENTS = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("formats", "guide", "guard", "durability", "growing", "statistics")),
+    *(f"docs/{name}.md" for name in ("formats", "guide", "guard", "durability", "growing", "interop", "statistics")),
 ]
 
 

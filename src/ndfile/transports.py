@@ -1,0 +1,128 @@
+"""What becomes of an array when it is pickled: a reference on the way to another process, a copy of its bytes else.
+
+A pickle that is sent is read at once, by a process that sees the same files; one that is kept may outlive the file.
+Both are made by the same calls, and what differs is who makes them: so it is the module that runs the pickler that
+counts. Nothing is registered anywhere, and nothing is imported, until an array is pickled.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from ndfile.errors import CopyWarning, LayoutError
+from ndfile.ref import ArrayRef, open_as
+from ndfile.sizes import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from ndfile.array import memmap
+
+__all__ = ["reference_or_none", "references"]
+
+# Modules that pickle in order to send.
+TRANSPORTS = frozenset(
+    (
+        "billiard.reduction",
+        "dask.local",  # its process scheduler
+        "dask.multiprocessing",
+        "distributed.protocol.pickle",
+        "joblib.externals.loky.backend.reduction",
+        "joblib.pool",
+        "loky.backend.reduction",
+        "multiprocess.reduction",
+        "multiprocessing.reduction",  # concurrent.futures and torch's workers, too
+        "torch.multiprocessing.queue",
+    )
+)
+
+# Modules that pickle for whoever calls them.
+PICKLERS = frozenset(
+    (
+        "cloudpickle.cloudpickle",
+        "dill._dill",
+        "joblib.externals.cloudpickle.cloudpickle",
+        "pickle",
+    )
+)
+
+# A copy that is larger than this is hardly meant.
+LARGE_NBYTES = 64 << 20
+
+_wants_references: ContextVar[bool] = ContextVar("ndfile.references", default=False)
+
+
+@contextmanager
+def references() -> Iterator[None]:
+    """Let every pickle made in the block hold references: ``with nf.references(): ...``.
+
+    For a transport that is not told from `pickle.dumps` by itself. multiprocessing, concurrent.futures, joblib, torch's
+    workers, dask and distributed are.
+
+    See Also
+    --------
+    ArrayRef, memmap.ref
+
+    Notes
+    -----
+    Cost: none.
+
+    Platforms: all.
+
+    Threads: it holds for the thread, or the task of asyncio, that is in the block.
+
+    Examples
+    --------
+    >>> import os, pickle, tempfile
+    >>> import ndfile as nf
+    >>> os.chdir(tempfile.mkdtemp())
+    >>> a = nf.create("x.npy", shape=1000, dtype="float32")
+    >>> with nf.references():
+    ...     sent = pickle.dumps(a)
+    >>> len(sent) < 1000, len(pickle.dumps(a)) > 4000
+    (True, True)
+    >>> a[3] = 7
+    >>> float(pickle.loads(sent)[3])
+    7.0
+    """
+    token = _wants_references.set(True)
+    try:
+        yield
+    finally:
+        _wants_references.reset(token)
+
+
+def reference_or_none(array: memmap[Any, Any], caller: FrameType | None) -> tuple[Any, ...] | None:
+    """What a pickle holds for an array that is sent by reference; None where its bytes are to be in it.
+
+    `caller` is the frame that asks.
+    """
+    if _wants_references.get() or _module_that_pickles(caller) in TRANSPORTS:
+        try:
+            return open_as, (ArrayRef.of(array), type(array))
+        except LayoutError as error:
+            reason = error.problem.removeprefix("ref: ")
+    else:
+        reason = "plain pickles hold values"
+    if array.nbytes > LARGE_NBYTES and array._mmap is not None:  # noqa: SLF001  # what an array knows of its file
+        text = (
+            f"pickle {str(array.filename)!r}: {in_words(array.nbytes)} are copied, for {reason}. "
+            "Send a.ref instead, a reference that opens as the same array, or pickle it in 'with ndfile.references():'."
+        )
+        warnings.warn(text, CopyWarning, stacklevel=3)
+    return None
+
+
+def _module_that_pickles(frame: FrameType | None) -> str | None:
+    """The module that runs the pickler: pickle, the one that called pickle."""
+    while frame is not None:
+        name = frame.f_globals.get("__name__")
+        # A subclass may have a __reduce_ex__ of its own that calls ours.
+        if name not in PICKLERS and not frame.f_code.co_name.startswith("__reduce"):
+            return name
+        frame = frame.f_back
+    return None
