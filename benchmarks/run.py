@@ -39,6 +39,7 @@ import machine
 import opening
 import report
 import scan
+import sending
 import stats
 import warm_rows
 import windows
@@ -64,6 +65,7 @@ FAMILIES = (
     windows,
     bounded,
     stats,
+    sending,
     libraries,
 )
 
