@@ -42,8 +42,8 @@ SUMMED, ADDED = "until summed, ms", "added MiB"
 TALLIES = (SUMMED, ADDED)
 LIMIT_IS = (
     "The expert sends the file's name, and maps it in the worker. joblib sends a whole numpy.memmap by its file's "
-    "name, too. zarr has the same chunks, uncompressed, in files of their own, and is followed by `sync`; without it, it "
-    "returns before the bytes are on the disk."
+    "name, too. zarr has the same chunks, uncompressed, in files of their own, and is followed by `sync`; without it, "
+    "it returns before the bytes are on the disk."
 )
 
 NBYTES, QUICK_NBYTES = 1 << 30, 1 << 26
