@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := meson.build $(shell find src -type f -not -name '*.pyc')
 
-.PHONY: demo test test-long faults fuzz bench lint sanitize build clean
+.PHONY: demo test test-long faults fuzz bench docs lint sanitize build clean
 
 demo: build
 	$(RUN) examples/corpus.py
@@ -31,6 +31,10 @@ fuzz: build
 
 bench: build $(VENV)/.peers
 	$(RUN) benchmarks/run.py
+
+# The documentation as HTML, into build/docs/index.html. A warning is an error.
+docs: build
+	$(RUN) -m sphinx -W --keep-going -q -b html docs build/docs
 
 lint: build
 	$(VENV)/bin/ruff check

@@ -2,6 +2,7 @@
 
 import builtins
 import doctest
+import glob
 import inspect
 import os
 import tempfile
@@ -11,9 +12,11 @@ import pytest
 import ndfile as nf
 
 ROOT = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)
+# Not where the tests run on an installed package alone.
 DOCUMENTS = [
-    "README.md",
-    *(f"docs/{name}.md" for name in ("formats", "guide", "guard", "durability", "growing", "interop", "statistics")),
+    os.path.relpath(path, ROOT)
+    for path in [os.path.join(ROOT, "README.md"), *sorted(glob.glob(os.path.join(ROOT, "docs", "*.md")))]
+    if os.path.exists(path)
 ]
 
 
@@ -26,9 +29,8 @@ def examples():
             found += finder.find(thing, f"ndfile.{name}", module=False, globs={})
     for name in DOCUMENTS:
         path = os.path.join(ROOT, name)
-        if os.path.exists(path):  # not where the tests run on an installed package alone
-            with open(path) as file:
-                found.append(doctest.DocTestParser().get_doctest(file.read(), {"__name__": "__main__"}, name, path, 0))
+        with open(path) as file:
+            found.append(doctest.DocTestParser().get_doctest(file.read(), {"__name__": "__main__"}, name, path, 0))
     return [test for test in found if test.examples]
 
 
