@@ -478,3 +478,42 @@ def test_h5pys_own_files_are_read_as_h5py_reads_them(path):
 
 def test_there_are_real_files():
     assert len(REAL) >= 4
+
+
+@pytest.mark.parametrize("userblock_size", [0, 512])
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_the_scales_of_dimensions_are_named(h5, libver, userblock_size):
+    with h5py.File(h5, "w", libver=libver, userblock_size=userblock_size) as file:
+        file["time"], file["g/x"], file["also"] = np.arange(2.0), np.arange(3), np.arange(3)
+        file["v"], file["w"] = numbers("f4", (2, 3)), numbers("f4", (3, 2))
+        for name in ("time", "g/x", "also"):
+            file[name].make_scale()
+        for name, axis, scale in (("v", 0, "time"), ("v", 1, "g/x"), ("v", 1, "also"), ("w", 1, "time")):
+            file[name].dims[axis].attach_scale(file[scale])
+        file["alias"] = file["v"]
+    members = nf.info(h5).members
+    assert members["v"].metadata["DIMENSION_LIST"] == [["time"], ["also", "g/x"]]
+    assert members["alias"].metadata["DIMENSION_LIST"] == [["time"], ["also", "g/x"]]
+    assert members["w"].metadata["DIMENSION_LIST"] == [[], ["time"]]
+    assert "DIMENSION_LIST" not in members["time"].metadata
+    json.dumps(members["v"].metadata, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "uses",
+    [
+        np.zeros(3, "u1"),
+        np.zeros((), "i8"),
+        np.array([(1 << 63, 1 << 31), (0, 0)], [("dataset", "u8"), ("dimension", "u4")]),
+        np.bytes_("dataset"),
+        h5py.Empty("f4"),
+    ],
+)
+def test_a_list_of_uses_that_makes_no_sense_names_nothing(h5, uses):
+    with h5py.File(h5, "w") as file:
+        file["time"], file["v"] = np.arange(2.0), np.arange(2)
+        file["time"].attrs["CLASS"] = np.bytes_("DIMENSION_SCALE")
+        file["time"].attrs["REFERENCE_LIST"] = uses
+    members = nf.info(h5).members
+    assert list(members) == ["time", "v"]
+    assert not members["v"].metadata

@@ -10,6 +10,7 @@ import numpy as np
 
 from ndfile.formats.format import Contents, Format, Member
 from ndfile.formats.hdf5_file import SIGNATURE, opened
+from ndfile.formats.hdf5_scales import Scales, is_scale
 from ndfile.stream import PIECE_NBYTES
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Hdf5(Format):
     def describe(self, source: Source, **_: Any) -> Contents:
         with opened(source) as (h5py, file, raw):
             walk = _Walk(h5py, source, file, raw)
-            members = {member.name: member for member in walk.members()}
+            found = list(walk.members())
+            members = {member.name: walk.scales.named(member) for member in found}
             return Contents(members, True, walk.metadata_of(h5py.Group(h5py.h5g.open(file, b"/"))), walk.notes())
 
     def decode(self, source: Source, member: Member) -> Iterable[np.ndarray]:
@@ -105,6 +107,7 @@ class _Walk:
         self.unfollowed = 0
         self.unshown = 0
         self.metadata_left = MOST_METADATA
+        self.scales = Scales()
 
     def members(self) -> Iterator[Member]:
         """The datasets, in the order of their paths. Each group is entered once, so that cycles end."""
@@ -113,6 +116,7 @@ class _Walk:
         known: dict[int, Member] = {}
         while pending:
             path, address = pending.pop()
+            self.scales.addresses[_decoded(path)] = address
             if address in known:
                 yield known[address]._replace(name=_decoded(path))
                 continue
@@ -172,6 +176,8 @@ class _Walk:
         plist = dataset.get_create_plist()
         kind = _Kind.of(h5py, dataset.get_type())
         metadata = self.metadata_of(h5py.Dataset(dataset))
+        if is_scale(metadata):
+            self.scales.take(h5py, name, dataset)
         space = dataset.get_space()
         if space.get_simple_extent_type() == h5py.h5s.NULL:
             return _member(name, kind, (0,), None, "it has no shape (a null dataspace)", metadata)
