@@ -64,7 +64,8 @@ def _maps_of_temporary_files():
     with open("/proc/self/maps", "rb") as maps:
         lines = maps.read().split(b"\n")  # thousands, with the libraries of all formats, and twice a test
     found = [line[line.index(_FOLDER) :] for line in lines if _FOLDER in line]
-    return [path for path in found if not path.endswith(b".so")]  # a library of an environment that lives there
+    # Libraries of an environment that lives there stay, those with a version behind their suffix too.
+    return [path for path in found if not path.endswith(b".so") and b".so." not in path]
 
 
 def _resources():

@@ -345,6 +345,16 @@ def test_loading_copies_nothing(large):
         np.testing.assert_array_equal(data, values[1::2])
 
 
+def test_columns_of_a_large_array_are_read_in_one_pass(large):
+    path, values = large
+    with opened(path, cache=False) as found:
+        data = found["data"]
+        np.testing.assert_array_equal(data.isel(column=[5, -3, 5]), values[:, [5, -3, 5]])
+        np.testing.assert_array_equal(data.isel(column=[5, 3], row=slice(9, None, -2)), values[9::-2, [5, 3]])
+        np.testing.assert_array_equal(data.isel(column=[5, 3], row=slice(1, None, 2)), values[1::2, [5, 3]])
+        np.testing.assert_array_equal(data.isel(column=[5, 3], row=[4, 8, 0]), values[[4, 8, 0]][:, [5, 3]])
+
+
 indexer = st.one_of(
     st.integers(-3, 2),
     st.builds(slice, *[st.none() | st.integers(-4, 4)] * 2, st.sampled_from([None, 1, 2, -1])),
@@ -434,6 +444,7 @@ def test_threads_read_without_a_lock(large):
         np.testing.assert_allclose(list(sums), [values[i::32].sum() for i in range(32)])
 
 
+@pytest.mark.skipif(not hasattr(xr.Dataset, "load_async"), reason="this xarray has no load_async")
 def test_load_async_gives_the_same(large):
     path, values = large
     with opened(path) as found:

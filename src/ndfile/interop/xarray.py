@@ -35,6 +35,9 @@ MODES = ("r", "c")
 # How often a file is looked at anew that was replaced meanwhile.
 TRIES = 10
 
+# What is indexed at once, where numbers take a part of every row.
+BLOCK_NBYTES = 1 << 20
+
 # How many variables a message names.
 MOST_NAMES = 20
 
@@ -334,11 +337,24 @@ def _orthogonal(array: np.ndarray[Any, Any], key: tuple[Any, ...]) -> np.ndarray
     """Items by numbers of each dimension on its own, and slices."""
     view = array[tuple(slice(None) if isinstance(one, np.ndarray) else one for one in key)]
     kept = [one for one in key if isinstance(one, slice | np.ndarray)]
-    numbered = [axis for axis, one in enumerate(kept) if isinstance(one, np.ndarray)]
-    others = [axis for axis in range(view.ndim) if axis not in numbered]
+    numbers = {axis: one for axis, one in enumerate(kept) if isinstance(one, np.ndarray)}
+    outer = int(np.argmax(np.abs(view.strides)))
+    if outer in numbers or view.nbytes <= BLOCK_NBYTES:
+        return _by_numbers(view, numbers)
+    # Each number takes something of every row: the file is gone through once, not once for each of them.
+    sizes = tuple(len(numbers[axis]) if axis in numbers else size for axis, size in enumerate(view.shape))
+    found = np.empty(sizes, view.dtype)
+    step = max(BLOCK_NBYTES * view.shape[outer] // view.nbytes, 1)
+    for start in range(0, view.shape[outer], step):
+        block = (slice(None),) * outer + (slice(start, start + step),)
+        found[block] = _by_numbers(view[block], numbers)
+    return found
+
+
+def _by_numbers(view: np.ndarray[Any, Any], numbers: Mapping[int, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     # Numbers before slices: then NumPy copies whole rows, and one list of them is fetched at once.
-    ways = [*numbered, *others]
-    found = view.transpose(ways)
-    found = found[kept[numbered[0]]] if len(numbered) == 1 else found[np.ix_(*(kept[axis] for axis in numbered))]
+    ways = [*numbers, *(axis for axis in range(view.ndim) if axis not in numbers)]
+    lists = tuple(numbers.values())
+    found = view.transpose(ways)[lists[0] if len(lists) == 1 else np.ix_(*lists)]
     result: np.ndarray[Any, Any] = found.transpose(np.argsort(ways))
     return result
