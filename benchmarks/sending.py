@@ -98,7 +98,7 @@ def _pid() -> int:
 def _distributed() -> Iterator[tuple[Callable[[Any, Any], Any], list[int]]]:
     distributed = importlib.import_module("distributed")
     cluster = distributed.LocalCluster(
-        n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, memory_limit=None, silence_logs=50
+        n_workers=WORKERS, threads_per_worker=1, dashboard_address=":0", memory_limit=None, silence_logs=50
     )
     with cluster, distributed.Client(cluster) as client:
         workers = list(client.run(os.getpid).items())

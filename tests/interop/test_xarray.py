@@ -600,7 +600,7 @@ def test_dask_computes_the_same_on_a_cluster(large, run_python):
         import sys, warnings, xarray as xr
         from distributed import Client, LocalCluster
         warnings.filterwarnings("ignore", category=ResourceWarning)
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
             with xr.open_dataset(sys.argv[1], engine="ndfile", chunks={"row": 1024}) as ds:
                 print(repr(float(ds["data"].max())), repr(ds["data"].isel(row=1).compute().values[:3].tolist()))
         """
