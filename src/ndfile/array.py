@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 import numpy as np
 
 from ndfile import hints
-from ndfile._core import ArrayBase, UfuncAttribute
+from ndfile._core import ArrayBase, UfuncAttribute, refuse_lost
 from ndfile.ceiling import checked as checked_ceiling
 from ndfile.errors import LayoutError
 from ndfile.files.durable import save_memory, sync_folder
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from typing import IO, Literal, Self, SupportsIndex, TypeAlias
 
     from numpy.typing import ArrayLike, DTypeLike
+    from pyarrow import Tensor as ArrowTensor
+    from torch import Tensor
 
     from ndfile._core import Mapping
     from ndfile.atomic import Atomic
@@ -857,6 +859,123 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         by_reference = _above("transports").reference_or_none(self, sys._getframe(1))  # noqa: SLF001  # no other name
         return super().__reduce_ex__(protocol) if by_reference is None else by_reference
+
+    def to_torch(self, copy: bool | None = None) -> Tensor:
+        """Give the array as a tensor of torch's that shares its memory.
+
+        Of an array that can be written, writing to the tensor changes the file, and in mode ``'c'`` the array's memory.
+        A tensor can always be written, so one over an array that is read-only is copy-on-write: the same bytes of the
+        file, mapped anew, where writing changes memory alone. Neither the file nor the array see it.
+
+        Parameters
+        ----------
+        copy : bool, optional
+            True gives a tensor in memory of its own, with the items in C order. False never copies. None, the default,
+            copies an array whose items are in the other order of bytes, which torch does not have, and nothing else.
+
+        Returns
+        -------
+        torch.Tensor
+            On the CPU. It keeps the file mapped.
+
+        Raises
+        ------
+        LayoutError
+            torch has no type for the items; without `copy`, it has no negative strides and none that are no multiple of
+            an item, and a read-only array has no file that could be mapped anew. A ValueError.
+        ClosedError, FaultError
+            As `check`.
+        LibraryError
+            torch is not installed. An ImportError.
+
+        See Also
+        --------
+        ref, ndfile.batches
+
+        Notes
+        -----
+        Cost: some microseconds, and no memory. A page of a copy-on-write tensor takes memory once it is written;
+        `max_rss` does not hold for it.
+
+        Platforms: Linux. The types of ml_dtypes that torch has, bfloat16 and floats of eight bits, are taken too.
+
+        Threads: as for the array. An error of the file that a thread of torch's own meets is raised in the main thread.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import ndfile as nf
+        >>> os.chdir(tempfile.mkdtemp())
+        >>> a = nf.create("x.npy", shape=(2, 3), dtype="float32")
+        >>> t = a.to_torch()
+        >>> t[0, 1] = 7
+        >>> a[0]
+        memmap([0., 7., 0.], dtype=float32)
+        >>> t = nf.open("x.npy").to_torch()
+        >>> t += 1
+        >>> t[0].tolist(), a[0].tolist()
+        ([1.0, 8.0, 1.0], [0.0, 7.0, 0.0])
+        """
+        tensor: Tensor = _above("interop.torch").tensor_of(self, copy)
+        return tensor
+
+    def to_arrow(self, dim_names: Sequence[str] | None = None) -> ArrowTensor:
+        """Give the array as a tensor of Arrow's that shares its memory, and copies nothing.
+
+        Parameters
+        ----------
+        dim_names : sequence of str, optional
+            A name for each axis.
+
+        Returns
+        -------
+        pyarrow.Tensor
+            It keeps the file mapped. `bool` becomes uint8, for want of a type.
+
+        Raises
+        ------
+        LayoutError
+            Arrow has no such type, order of bytes or strides, or there are not as many names as axes. A ValueError.
+        ClosedError, FaultError
+            As `check`.
+        LibraryError
+            pyarrow is not installed. An ImportError.
+
+        Notes
+        -----
+        Cost: some microseconds, and no memory.
+
+        Platforms: Linux.
+
+        Threads: safe.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import ndfile as nf
+        >>> os.chdir(tempfile.mkdtemp())
+        >>> a = nf.create("x.npy", shape=(2, 3), dtype="float32", fill=1)
+        >>> t = a.to_arrow(["row", "column"])
+        >>> t.shape, t.dim_names
+        ((2, 3), ['row', 'column'])
+        >>> a[0, 0] = 7
+        >>> t.to_numpy()[0]
+        array([7., 1., 1.], dtype=float32)
+        """
+        tensor: ArrowTensor = _above("interop.arrow").tensor_of(self, dim_names)
+        return tensor
+
+    def __dlpack__(self, /, *, copy: bool | None = None, **wanted: Any) -> Any:
+        refuse_lost(self, "export")
+        steps = [step for length, step in zip(self.shape, self.strides, strict=True) if length > 1]
+        if not copy and self.size and min(steps, default=0) < 0:
+            # torch.from_dlpack would end the process.
+            raise BufferError(
+                f"export {str(self.filename)!r}: strides {self.strides}, and DLPack's readers bear no negative ones. "
+                "Nothing was exported. Pass a.copy()."
+            )
+        return super().__dlpack__(copy=copy, **wanted)
 
     def rescue(self, path: str | os.PathLike[str]) -> int:
         """Save the bytes in memory to a new file, durably.
