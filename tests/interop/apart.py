@@ -11,6 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
+# A file takes some seconds; a process that hangs is not waited for.
+MOST_S = 600
+
 IS_APART = "NDFILE_TESTS_ARE_APART" in os.environ
 
 _outcomes = {}
@@ -74,7 +77,9 @@ def run_file(path):
         command = [sys.executable, "-X", "faulthandler", "-m", "pytest", path, *options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment["NDFILE_TESTS_ARE_APART"] = "1"
-        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=MOST_S
+        )
         cases = ElementTree.parse(report).iter("testcase") if os.path.exists(report) else ()
         outcomes = {case.get("name"): _outcome(case) for case in cases}
     return outcomes, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
