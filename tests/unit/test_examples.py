@@ -74,7 +74,8 @@ def test_the_language_models_tokens_are_mapped_up_to_the_ceiling_only(run):
     mapped = [float(found) for found in re.findall(r"at most (\S+) MB of the training file", said)]
     (whole,) = numbers(r"Without a ceiling the same batches map (\S+) MB", said)
     assert len(mapped) == 3
-    assert 0 < max(mapped) <= 8.4 < 15 < whole
+    assert 0 < max(mapped) <= 8.4
+    assert whole > 2 * max(mapped)
 
 
 def test_the_viewer_of_a_recording_finds_its_statistics_and_all_its_spikes(run):
