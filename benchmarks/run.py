@@ -37,6 +37,7 @@ import guard
 import libraries
 import machine
 import opening
+import pictures
 import report
 import scan
 import sending
@@ -66,6 +67,7 @@ FAMILIES = (
     bounded,
     stats,
     sending,
+    pictures,
     libraries,
 )
 

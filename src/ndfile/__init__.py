@@ -33,6 +33,7 @@ if _TYPE_CHECKING:
     from ndfile.compute.uniques import unique
     from ndfile.description import Info, info
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
+    from ndfile.interop import plot
     from ndfile.loading import Batches, batches
     from ndfile.npy_memmap import open_memmap
     from ndfile.pathmap import map_paths
@@ -77,6 +78,7 @@ __all__ = [
     "memmap",
     "open",
     "open_memmap",
+    "plot",
     "recover",
     "references",
     "save",
@@ -107,6 +109,7 @@ _LATER = {
     "map_paths": "pathmap",
     "open": "reading",
     "open_memmap": "npy_memmap",
+    "plot": "interop.plot",
     "recover": "atomic",
     "references": "transports",
     "save": "writing",
@@ -120,7 +123,7 @@ def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _import_module(f"{__name__}.{_LATER[name]}")
-    found = globals()[name] = module if _LATER[name] == name else getattr(module, name)
+    found = globals()[name] = module if _LATER[name].rpartition(".")[2] == name else getattr(module, name)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as AbstractMapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ndfile.array import array_over, memmap
@@ -108,6 +109,12 @@ class Archive(AbstractMapping[str, memmap[Any, Any]]):
         name = str(self.filename).rpartition("/")[2]
         state = "closed" if self.closed else f"mode {self.mode!r}"
         return f"<Archive {name}: {self.format}, {len(self)} member{'s'[: len(self) != 1]}, {state}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the members, and how much of each is in memory. No page of them is read."""
+        # Of a floor above, looked up by name: imports point down.
+        found: str = import_module("ndfile.pictures.notebook").html_of_archive(self)
+        return found
 
     def __enter__(self) -> Self:
         if self.closed:

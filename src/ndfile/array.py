@@ -977,6 +977,11 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
             )
         return super().__dlpack__(copy=copy, **wanted)
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: what is known of the file, and which parts are in memory. No page of it is read."""
+        found: str = _above("pictures.notebook").html_of_array(self)
+        return found
+
     def rescue(self, path: str | os.PathLike[str]) -> int:
         """Save the bytes in memory to a new file, durably.
 
