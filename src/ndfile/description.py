@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from ndfile.files.file import File
     from ndfile.formats import Member
 
-__all__ = ["Info", "info"]
+__all__ = ["PENDING", "Info", "info"]
 
 MOST_LINES = 20
+
+# Notes on a commit that is pending.
+OF_ANOTHER_FILE = "beside it is the journal of another file; see ndfile.recover"
+BEING_COMPLETED = "a commit to it is being completed"
+INTERRUPTED = "a commit to it was interrupted; complete it with ndfile.recover"
+PENDING = (OF_ANOTHER_FILE, BEING_COMPLETED, INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -162,12 +168,10 @@ def _pending(file: File) -> tuple[str, ...]:
     except PermissionError:  # nobody can tell
         return ()
     except NeedsRecoveryError:
-        return ("beside it is the journal of another file; see ndfile.recover",)
+        return (OF_ANOTHER_FILE,)
     if not is_pending:
         return ()
-    if locks.is_held(file.fd):
-        return ("a commit to it is being completed",)
-    return ("a commit to it was interrupted; complete it with ndfile.recover",)
+    return (BEING_COMPLETED if locks.is_held(file.fd) else INTERRUPTED,)
 
 
 def _name(member: Member) -> str:

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     # What a user passes as `progress=`.
     Progress: TypeAlias = bool | Callable[[int, int], object] | None
 
-__all__ = ["reported"]
+__all__ = ["bar", "reported"]
 
 # Often enough for the eye, too seldom to cost anything.
 REFRESH_S = 0.1
+
+# Back to the beginning of the line, and nothing in it.
+CLEARED = "\r\x1b[K"
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def reported(progress: Progress, nbytes: int, label: str) -> Iterator[Callable[[
         return
     if progress is not True and not callable(progress):
         raise TypeError(f"progress must be None, a bool or a callable, not {progress!r}")
-    count = _Count(nbytes, progress if callable(progress) else _bar(nbytes, label))
+    count = _Count(nbytes, progress if callable(progress) else bar(nbytes, label))
     try:
         count.advance(0)
         yield count.advance
@@ -73,21 +76,24 @@ class _Count:
             self.show(self._done, self._total)
 
 
-def _bar(nbytes: int, label: str) -> Any:
+def bar(nbytes: int, label: str, *, stays: bool = True) -> Any:
+    """Draw a bar on standard error: a callable as `reported` takes it, with `close`, after which it stays or not."""
     try:
         tqdm = importlib.import_module("tqdm").tqdm
     except ImportError:
-        return _Line(label)
-    return _Tqdm(tqdm, nbytes, label)
+        return _Line(label, stays)
+    return _Tqdm(tqdm, nbytes, label, stays)
 
 
 class _Tqdm:
     """A bar of tqdm's."""
 
-    def __init__(self, tqdm: Any, nbytes: int, label: str) -> None:
+    def __init__(self, tqdm: Any, nbytes: int, label: str, stays: bool) -> None:
         # Without the thread that tqdm starts beside its bars, which outlives them.
         kind = type("Bar", (tqdm,), {"monitor_interval": 0})
-        self._bar = kind(desc=label, total=nbytes, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr)
+        self._bar = kind(
+            desc=label, total=nbytes, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr, leave=stays
+        )
 
     def __call__(self, done: int, _total: int) -> None:
         self._bar.update(done - self._bar.n)
@@ -99,8 +105,9 @@ class _Tqdm:
 class _Line:
     """A line of text, refreshed in place."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, stays: bool) -> None:
         self._label = label
+        self._stays = stays
         self._shown_s = 0.0
 
     def __call__(self, done: int, total: int) -> None:
@@ -111,7 +118,7 @@ class _Line:
             self._write(f"\r{self._label}: {percent:3d}%, {done / 2**20:.1f} of {total / 2**20:.1f} MiB")
 
     def close(self) -> None:
-        self._write("\n")
+        self._write("\n" if self._stays else CLEARED)
 
     def _write(self, text: str) -> None:
         if sys.stderr is not None:  # a program without a console has none

@@ -55,9 +55,9 @@ def _read(size: str, name: str) -> int:
 
 
 def in_words(nbytes: int) -> str:
-    """A number of bytes for people, with three digits."""
+    """A number of bytes for people, with three digits, or four before the next unit."""
     size, units = float(nbytes), ["bytes", "KiB", "MiB", "GiB", "TiB"]
     while size >= 1024 and len(units) > 1:
         size /= 1024
         units.pop(0)
-    return f"{nbytes} bytes" if units[0] == "bytes" else f"{size:.3g} {units[0]}"
+    return f"{nbytes} bytes" if units[0] == "bytes" else f"{size:.{3 if size < 999.5 else 4}g} {units[0]}"

@@ -21,7 +21,7 @@ from ndfile.errors import LayoutError, LockedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check", "is_held", "release", "take"]
+__all__ = ["check", "holder", "is_held", "release", "take"]
 
 KINDS = {"exclusive": fcntl.F_WRLCK, "shared": fcntl.F_RDLCK}
 
@@ -62,7 +62,7 @@ def take(fd: int, lock: str, deadline_s: float, path: str, act: str = "open") ->
     while not _try(fd, lock, path):
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
-            raise LockedError(path, lock, _holder(fd, lock), act)
+            raise LockedError(path, lock, holder(fd, lock), act)
         time.sleep(min(pause_s, left_s))
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -72,10 +72,10 @@ def release(fd: int) -> None:
     fcntl.fcntl(fd, OFD_SETLK, FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
 
-def is_held(fd: int) -> bool:
-    """Tell whether another opening has the exclusive lock."""
+def is_held(fd: int, against: str = "shared") -> bool:
+    """Tell whether another opening has the exclusive lock, or any that stands `against` an exclusive one."""
     try:
-        found = fcntl.fcntl(fd, OFD_GETLK, _request("shared"))
+        found = fcntl.fcntl(fd, OFD_GETLK, _request(against))
     except OSError:  # a file system without locks
         return False
     return bool(FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
@@ -96,7 +96,7 @@ def _try(fd: int, lock: str, path: str) -> bool:
     return True
 
 
-def _holder(fd: int, lock: str) -> str:
+def holder(fd: int, lock: str) -> str:
     """Name who holds a lock that is in the way, as far as the system tells."""
     pid = FLOCK.unpack(fcntl.fcntl(fd, OFD_GETLK, _request(lock)))[-1]
     if pid <= 0:  # -1 stands for a lock of our own kind, which has no process

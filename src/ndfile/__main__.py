@@ -1,0 +1,3 @@
+import ndfile.cli
+
+raise SystemExit(ndfile.cli.main())
