@@ -181,6 +181,16 @@ def test_without_an_output_it_still_ends_well(redirection, recording):
     assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
 
 
+@pytest.mark.parametrize("words", [["--help"], ["head", "recording.npy"], ["info", "recording.npy", "--json"]])
+@pytest.mark.usefixtures("recording")
+def test_a_reader_that_is_gone_before_the_first_line_is_no_error(words):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as closed:
+        found = subprocess.run([*NDFILE, *words], stdout=closed, stderr=subprocess.PIPE, check=False, timeout=LONG_S)
+    assert (found.returncode, found.stderr) == (141, b"")
+
+
 def test_an_output_that_takes_nothing_is_an_error_of_one_line(recording):
     command = [*NDFILE, "head", recording]
     with open("/dev/full", "w") as full:

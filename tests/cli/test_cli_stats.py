@@ -63,6 +63,15 @@ def test_nan_are_counted_and_left_out(document, fine):
     assert "nan    2\n" in fine("stats", "x.npy")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_told_without_warnings(value, document, fine):
+    np.save("x.npy", np.full((5, 2), value))
+    found = document("stats", "x.npy")
+    assert found["histogram"] is None
+    assert found["mean"] is None or found["mean"] == "Infinity"
+    fine("stats", "x.npy", "--axis", 0)
+
+
 def test_infinities_are_outside_of_the_histogram(document, fine):
     np.save("x.npy", np.append(np.arange(1000.0), [np.inf, -np.inf]))
     found = document("stats", "x.npy")

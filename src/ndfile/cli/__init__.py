@@ -11,14 +11,14 @@ import os
 import sys
 import warnings
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import ndfile as nf
 from ndfile.cli.messages import sentence, warn
 from ndfile.cli.selection import protected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["main", "parser"]
 
@@ -71,11 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parser().parse_args(protected(words))
     except SystemExit as end:  # argparse has said why
-        return FINE if end.code is None else int(end.code)
+        code = int(end.code or FINE)
+        return _run(lambda _: code, argparse.Namespace(verb=""))
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = warn
-        return _run(arguments)
+        return _run(arguments.run, arguments)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,9 +104,9 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _run(arguments: Any) -> int:
+def _run(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     try:
-        code: int = arguments.run(arguments)
+        code = run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
@@ -118,7 +119,7 @@ def _run(arguments: Any) -> int:
     except (nf.NdfileError, OSError, IndexError, MemoryError) as error:
         _give_up_output()
         if sys.stderr is not None:
-            sys.stderr.write(f"ndfile {arguments.verb}: {sentence(error)}\n")
+            sys.stderr.write(f"{f'ndfile {arguments.verb}'.strip()}: {sentence(error)}\n")
         return FAILED
 
 

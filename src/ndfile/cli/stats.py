@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     whole = target.field_of(target.array_of(arguments), arguments.field)
     array = whole if whole.ndim else whole.reshape(1)
     output = Output()
-    with progress.shown(arguments, f"describe {os.path.basename(arguments.file)}") as show:
+    with progress.shown(arguments, f"describe {os.path.basename(arguments.file)}") as show, warnings.catch_warnings():
+        # Of nothing but NaN, and of infinities, the figures say it themselves.
+        warnings.simplefilter("ignore", RuntimeWarning)
         found = nf.describe(array, arguments.axis, progress=show)
         found = found._replace(percentiles=_percentiles_of(array, arguments, show))
         histogram = _Histogram.of(array, found, arguments, show) if arguments.axis is None else None
