@@ -231,7 +231,8 @@ def _edges(dtype: np.dtype[Any], low: Any, high: Any, arguments: argparse.Namesp
         steps = np.linspace(0.0, 1.0, arguments.bins + 1)
         edges: np.ndarray = low * (1 - steps) + high * steps
         edges[0], edges[-1] = low, high
-        return np.minimum(np.maximum.accumulate(edges), high)
+        np.clip(np.maximum.accumulate(edges), low, high, out=edges)
+        return edges
     # Bins of equally many whole numbers: with others some would look too full.
     width = -(-(high - low + 1) // arguments.bins)
     whole = list(range(low, high + width + 1, width))
