@@ -29,6 +29,7 @@ def test_the_help_names_every_verb_and_the_exit_codes(fine):
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_the_help_of_a_verb_has_examples_that_parse(verb, fine, monkeypatch):
     text = fine(verb, "--help")
+    assert max(map(len, text.splitlines())) <= 80
     examples = [line.strip() for line in text.split("examples:")[1].splitlines() if line.startswith("  ndfile")]
     assert examples
     for example in examples:

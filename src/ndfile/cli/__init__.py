@@ -51,7 +51,8 @@ examples:
   ndfile slice recording.npy '1000:1010,::4' --csv
   ndfile stats samples.dat --dtype int16 --shape 1200000,384
 
-'ndfile VERB --help' has more of them. Exit codes: 0 fine, 1 the answer is no or the file failed, 2 usage.
+'ndfile VERB --help' has more of them. Exit codes: 0 fine, 1 the answer is no
+or the file failed, 2 usage.
 """
 
 

@@ -34,8 +34,9 @@ examples:
   ndfile bench recording.npy
   ndfile bench weights.safetensors --key layer0/kernel --json
 
-It takes about ten seconds and never writes to the file. For the cold runs the file's clean pages are dropped from
-the page cache, again and again: whoever else reads it has to read it anew. Before each of them it is proven that
+It takes about ten seconds and never writes to the file. For the cold runs the
+file's clean pages are dropped from the page cache, again and again: whoever
+else reads it has to read it anew. Before each of them it is proven that
 nothing of it is in memory.
 """
 

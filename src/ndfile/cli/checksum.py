@@ -21,7 +21,8 @@ examples:
   ndfile checksum recording.npy
   ndfile checksum shards/*.npy --algorithm blake3
 
-They go into FILE.checksums.json, in place of older ones; 'ndfile verify' compares the files with them.
+They go into FILE.checksums.json, in place of older ones; 'ndfile verify'
+compares the files with them.
 """
 
 

@@ -23,7 +23,8 @@ examples:
   ndfile convert recording.h5 recording.npy --key traces/raw
   ndfile convert samples.dat samples.npy --dtype int16 --shape 1200000,384
 
-The destination has its name when it is complete and on the disk. Compressed and chunked sources are decoded.
+The destination has its name when it is complete and on the disk. Compressed
+and chunked sources are decoded.
 """
 
 

@@ -24,7 +24,8 @@ examples:
   ndfile follow log.npy -n 0 --json | jq .temperature
   ndfile follow log.npy --csv --timeout 60 > new.csv
 
-Ends with Ctrl-C, or after --timeout seconds without news. --json prints a line of JSON for each row.
+Ends with Ctrl-C, or after --timeout seconds without news. --json prints a
+line of JSON for each row.
 """
 
 

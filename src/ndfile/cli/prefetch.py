@@ -19,8 +19,9 @@ examples:
   ndfile prefetch recording.npy --rows 100000:200000
   ndfile prefetch weights.safetensors --key layer0/kernel
 
-Without --wait it is only asked for: the kernel reads on when this command has ended. The exit code is 1 if the
-kernel took no notice, or not all could be read.
+Without --wait it is only asked for: the kernel reads on when this command has
+ended. The exit code is 1 if the kernel took no notice, or not all could be
+read.
 """
 
 # What is waited for at a time: a bar moves, and Ctrl-C is heard.

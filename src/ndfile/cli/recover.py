@@ -20,8 +20,9 @@ examples:
   ndfile recover table.npy
   ndfile recover --copied table-copy.npy
 
-A commit that was interrupted is completed if all of it had reached the journal, and otherwise discarded: the
-file is then as it was before. Opening a file for writing does the same.
+A commit that was interrupted is completed if all of it had reached the
+journal, and otherwise discarded: the file is then as it was before. Opening a
+file for writing does the same.
 """
 
 ANSWERS = {

@@ -17,8 +17,9 @@ examples:
   ndfile release recording.npy
   ndfile release recording.npy --rows :1000000
 
-No byte is lost: what is used again is read again. Pages that a process has mapped, and what is not on the disk
-yet, stay. The exit code is 1 if nothing could be done.
+No byte is lost: what is used again is read again. Pages that a process has
+mapped, and what is not on the disk yet, stay. The exit code is 1 if nothing
+could be done.
 """
 
 

@@ -25,7 +25,8 @@ examples:
   ndfile residency weights.safetensors
   ndfile residency recording.npy --parts 1000 --json
 
-In memory is what is in the page cache, whoever brought it there. Nothing is read.
+In memory is what is in the page cache, whoever brought it there. Nothing is
+read.
 """
 
 # In a table of members, what each has for its bar; and in JSON, the parts of each.

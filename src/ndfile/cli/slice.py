@@ -20,8 +20,9 @@ examples:
   ndfile slice images.npy '0,...,-1' --full
   ndfile slice recording.npy -1000: --csv > last.csv
 
-INDEX is what would stand in the brackets: numbers, slices and '...', from the end where negative. Of what is
-long, CSV and JSON are written a block at a time.
+INDEX is what would stand in the brackets: numbers, slices and '...', from the
+end where negative. Of what is long, CSV and JSON are written a block at a
+time.
 """
 
 

@@ -28,7 +28,8 @@ examples:
   ndfile stats events.npy --field energy --bins 40 --range 0 100
   ndfile stats tokens.bin --percentiles none --json
 
-NaN are counted and otherwise left out. Percentiles are exact. Memory stays below some 100 MiB, whatever the size.
+NaN are counted and otherwise left out. Percentiles are exact. Memory stays
+below some 100 MiB, whatever the size.
 """
 
 PERCENTILES = (1.0, 25.0, 50.0, 75.0, 99.0)
