@@ -28,6 +28,7 @@ VERBS = (
     "tail",
     "slice",
     "stats",
+    "view",
     "residency",
     "prefetch",
     "release",

@@ -8,6 +8,8 @@ import ndfile as nf
 from ndfile.cli import target
 from ndfile.cli.charts import occupancy, percent, residency_bar, residency_in_words
 from ndfile.cli.output import Output, add_json
+from ndfile.cli.picture_files import check_target, name_of, write_picture
+from ndfile.pictures import residency_picture
 from ndfile.sizes import in_words
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ EPILOG = """\
 examples:
   ndfile residency recording.npy
   ndfile residency weights.safetensors
+  ndfile residency recording.npy --png resident.png
   ndfile residency recording.npy --parts 1000 --json
 
 In memory is what is in the page cache, whoever brought it there. Nothing is
@@ -37,11 +40,16 @@ PARTS = 64
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     target.add_arguments(parser)
     parser.add_argument("--parts", type=int, metavar="N", help=f"parts that --json tells apart, by default {PARTS}")
+    parser.add_argument("--png", metavar="PNG", help="write a picture, or with '-' write it to the standard output")
     add_json(parser)
     parser.epilog = EPILOG
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.png is not None:
+        check_target(arguments.png, arguments.file)
+        write_picture(residency_picture(target.array_of(arguments), name_of(arguments)), arguments.png)
+        return 0
     found = target.opened(arguments)
     output = Output()
     if isinstance(found, nf.Archive):
