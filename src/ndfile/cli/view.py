@@ -23,13 +23,14 @@ NAME = "view"
 HELP = "show a picture of an array"
 
 EPILOG = """\
-An array of any size is shown from some of its items; the line with the picture says which. What has more than two axes
-is shown in the middle of the others, a last axis of 3 or 4 as colours, one axis as a line.
-
 examples:
   ndfile view volume.nii
-  ndfile view stack.npy --slice '100' -o slice.png --cmap viridis
+  ndfile view stack.npy --slice 100 -o slice.png --cmap viridis
   ndfile view samples.dat --dtype int16 --shape 1200000,384 --slice ':,7'
+
+An array of any size is shown from some of its items; the line above the picture
+says which. What has more than two axes is shown in the middle of the others, a
+last axis of 3 or 4 as colours, one axis as a line.
 """
 
 # Pixels of a PNG file, and the most that may be asked for.
