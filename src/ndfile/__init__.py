@@ -32,6 +32,7 @@ if _TYPE_CHECKING:
     from ndfile.compute.transformation import map_blocks
     from ndfile.compute.uniques import unique
     from ndfile.description import Info, info
+    from ndfile.interop import dask
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
     from ndfile.interop import plot
     from ndfile.loading import Batches, batches
@@ -70,6 +71,7 @@ __all__ = [
     "compute",
     "convert",
     "create",
+    "dask",
     "describe",
     "guard",
     "info",
@@ -103,6 +105,7 @@ _LATER = {
     "compute": "compute",
     "convert": "writing",
     "create": "writing",
+    "dask": "interop.dask",
     "describe": "compute.descriptions",
     "info": "description",
     "map_blocks": "compute.transformation",
