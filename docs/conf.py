@@ -2,16 +2,10 @@
 
 import importlib.metadata
 import os
-import sys
 
 project = "ndfile"
 author = "the ndfile developers"
 copyright = f"2026, {author}"
-import ndfile
-
-# An attribute of the package that is a module elsewhere; what documents modules imports them.
-sys.modules["ndfile.dask"] = ndfile.dask
-
 version = release = importlib.metadata.version("ndfile")
 
 extensions = [

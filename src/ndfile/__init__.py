@@ -32,9 +32,8 @@ if _TYPE_CHECKING:
     from ndfile.compute.transformation import map_blocks
     from ndfile.compute.uniques import unique
     from ndfile.description import Info, info
-    from ndfile.interop import dask
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
-    from ndfile.interop import plot
+    from ndfile.interop import dask, plot
     from ndfile.loading import Batches, batches
     from ndfile.npy_memmap import open_memmap
     from ndfile.pathmap import map_paths

@@ -7,6 +7,7 @@ would count as well, though the kernel can take them back at any time. Who watch
 from __future__ import annotations
 
 import errno
+import itertools
 import mmap
 import os
 import socket
@@ -28,6 +29,12 @@ __all__ = ["part_of", "read", "write"]
 
 # Runs of bytes that are shorter cost more to call for than to look up in a map.
 LEAST_RUN_NBYTES = 16 << 10
+
+# So much is asked for at a time.
+ASKED_NBYTES = 16 << 20
+
+# From so much on the kernel reads ahead by itself.
+READAHEAD_NBYTES = 1 << 20
 
 # So much of a file is mapped pages at most, where it is read or written through a map.
 MAPPED_NBYTES = 64 << 20
@@ -78,6 +85,11 @@ class Runs(NamedTuple):
     def are_long(self) -> bool:
         """Whether to call for each of them."""
         return self.outer == 0 or self.nbytes >= LEAST_RUN_NBYTES
+
+    @property
+    def at_once(self) -> int:
+        """How many of them to ask for before the first is read."""
+        return max(ASKED_NBYTES // self.nbytes, 1) if self.nbytes else 1
 
     def offsets(self) -> Iterator[int]:
         """Where in the file each run begins."""
@@ -150,24 +162,35 @@ def write(ref: ArrayRef, index: Any, block: np.ndarray) -> None:
 
 def _is_basic(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
-    return all(
-        part is None or part is ... or isinstance(part, slice) or (isinstance(part, Integral) and part is not True)
-        for part in parts
-        if not isinstance(part, np.bool_)
-    ) and not any(isinstance(part, (bool, np.bool_)) for part in parts)
+    return all(part is None or part is ... or isinstance(part, slice) or _is_number(part) for part in parts)
+
+
+def _is_number(part: Any) -> bool:
+    return isinstance(part, Integral) and not isinstance(part, bool)
 
 
 def _read_runs(ref: ArrayRef, runs: Runs, array: np.ndarray) -> None:
     file = ref._opened("r")
     try:
-        if runs.outer == 0:
-            os.posix_fadvise(file.fd, runs.start, runs.nbytes, os.POSIX_FADV_SEQUENTIAL)
-        memory = memoryview(array.reshape(-1).view(np.uint8))
-        for number, offset in enumerate(runs.offsets()):
-            _fill(file.fd, memory[number * runs.nbytes : (number + 1) * runs.nbytes], offset, ref)
+        memory = array.reshape(-1).view(np.uint8).data
+        if runs.nbytes >= READAHEAD_NBYTES:
+            os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        for batch in _batches(runs):
+            if runs.nbytes < READAHEAD_NBYTES:
+                for _, offset in batch:  # the device gets all of them to do at once
+                    os.posix_fadvise(file.fd, offset, runs.nbytes, os.POSIX_FADV_WILLNEED)
+            for start, offset in batch:
+                _fill(file.fd, memory[start : start + runs.nbytes], offset, ref)
         ref._check_unchanged(file.fd)
     finally:
         file.abandon()
+
+
+def _batches(runs: Runs) -> Iterator[list[tuple[int, int]]]:
+    """The runs, some MiB at a time: where each begins in memory, and in the file."""
+    offsets = enumerate(runs.offsets())
+    while batch := [(number * runs.nbytes, offset) for number, offset in itertools.islice(offsets, runs.at_once)]:
+        yield batch
 
 
 def _fill(fd: int, memory: memoryview, offset: int, ref: ArrayRef) -> None:
@@ -176,14 +199,16 @@ def _fill(fd: int, memory: memoryview, offset: int, ref: ArrayRef) -> None:
         count = os.preadv(fd, [memory[done:]], offset + done)
         if not count:
             ref._check_unchanged(fd)  # says so, if the file was cut
-            raise OSError(errno.EIO, f"The file ends at byte {offset + done}, {len(memory) - done} bytes short", ref.path)
+            raise OSError(
+                errno.EIO, f"The file ends at byte {offset + done}, {len(memory) - done} bytes short", ref.path
+            )
         done += count
 
 
 def _write_runs(ref: ArrayRef, runs: Runs, array: np.ndarray, sync: bool) -> None:
     file = ref._opened("r+")
     try:
-        memory = memoryview(array.reshape(-1).view(np.uint8))
+        memory = array.reshape(-1).view(np.uint8).data
         for number, offset in enumerate(runs.offsets()):
             run, done = memory[number * runs.nbytes : (number + 1) * runs.nbytes], 0
             while done < len(run):
@@ -196,28 +221,28 @@ def _write_runs(ref: ArrayRef, runs: Runs, array: np.ndarray, sync: bool) -> Non
 
 def _read_through_map(ref: ArrayRef, runs: Runs, array: np.ndarray) -> None:
     with ref.open("r") as view:
-        mapped = runs.in_order(view)
+        mapped: Any = runs.in_order(view)
         for piece in _pieces(runs):
             mapped[piece].prefetch()
             array[piece] = mapped[piece]
-            view._mmap.madvise(mmap.MADV_DONTNEED)
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)
     ref._check_unchanged()
 
 
 def _write_through_map(ref: ArrayRef, runs: Runs, array: np.ndarray) -> None:
     with ref.open("r+") as view:
-        mapped = runs.in_order(view)
+        mapped: Any = runs.in_order(view)
         for piece in _pieces(runs):
             mapped[piece] = array[piece]
-            view._mmap.madvise(mmap.MADV_DONTNEED)  # they stay in the page cache
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)  # they stay in the page cache
 
 
-def _pieces(runs: Runs) -> Iterator[tuple[slice, ...]]:
+def _pieces(runs: Runs) -> Iterator[tuple[Any, ...]]:
     """Slices of the view in the file's order, each of which has so many bytes from its first to its last."""
     axis = next((axis for axis, length in enumerate(runs.shape) if length > 1), None)
     step = 0 if axis is None else runs.strides[axis]
     if axis is None or not step:
-        yield (...,)  # type: ignore[misc]
+        yield (...,)
         return
     count = max(MAPPED_NBYTES // step, 1)
     before = (slice(None),) * axis

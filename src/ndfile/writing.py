@@ -157,9 +157,7 @@ def make(
     return array_over(mapping, member)
 
 
-def check_new(
-    path: Any, kind: Format, layout: Layout, metadata: Mapping[str, Any] | None, *, overwrite: bool
-) -> None:
+def check_new(path: Any, kind: Format, layout: Layout, metadata: Mapping[str, Any] | None, *, overwrite: bool) -> None:
     """Raise what `make_from_parts` would, as far as it can be known before."""
     if kind.plan({ONLY: _filled(layout, None)}, _metadata(kind, metadata)).members[ONLY].offset is None:
         raise LayoutError(f"format {kind.name!r} is written as a whole", "Use another suffix, such as .npy.")
@@ -179,7 +177,8 @@ def make_from_parts(
     """Make a file of one array whose bytes somebody else writes: `fill`, given its descriptor and where they go.
 
     They begin at a page, where the format has room for that. The file has its name when `fill` has returned and all is
-    on the disk; a call of the same `series` that was killed before leaves nothing then. The descriptor is older than what is written, whoever does it: so the kernel tells it of every failure.
+    on the disk; a call of the same `series` that was killed before leaves nothing then. The descriptor is older than
+    what is written, whoever does it: so the kernel tells it of every failure.
     """
     check_new(path, kind, layout, metadata, overwrite=overwrite)
     plan = kind.aligned(kind.plan({ONLY: _filled(layout, None)}, _metadata(kind, metadata)), mmap.PAGESIZE)

@@ -1,5 +1,6 @@
 """A program that does things on a cluster of worker processes, and prints what came of them, as JSON."""
 
+import contextlib
 import json
 import os
 import signal
@@ -35,12 +36,11 @@ def total(array):
 
 def kill_once(block, flag, after):
     """End the worker process that comes here first; those that come later take their time."""
-    try:
+    with contextlib.suppress(FileExistsError):
         os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return block + 1
-    time.sleep(after)
-    os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(after)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return block + 1
 
 
 def fail(block, block_info=None):
@@ -68,7 +68,7 @@ def spill(client, path):
         frames = b"".join(bytes(frame) for frame in serialize_bytelist(nf.open(path), on_error="raise"))
         return len(frames), kind(deserialize_bytes(frames))
 
-    return list(client.run(there_and_back).values())[0]
+    return next(iter(client.run(there_and_back).values()))
 
 
 def by_reference(client, path):

@@ -253,7 +253,7 @@ REFUSED = {
     "a suffix of nobody's": (lambda x: x, "y.xyz", nf.LayoutError),
     "no folder": (lambda x: x, "no/y.npy", FileNotFoundError),
     "a file that is there": (lambda x: x, "x.npy", FileExistsError),
-    "no dask array": (lambda x: np.ones(3), "y.npy", TypeError),
+    "no dask array": (lambda x: np.asarray(x.shape), "y.npy", TypeError),
 }
 
 
@@ -274,11 +274,13 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_computed(npy, tmp_p
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda block: block[1:], lambda block: block + 1j, lambda block: 1 / 0], ids=["shape", "dtype", "raises"]
+    "wrong",
+    [lambda block: block[1:], lambda block: block + 1j, lambda block: block[5, 5]],
+    ids=["shape", "dtype", "raises"],
 )
 def test_a_block_that_is_not_what_was_said_leaves_the_old_file_and_nothing_else(npy, tmp_path, values, wrong):
     array = da.ones((4, 4), chunks=2).map_blocks(wrong, meta=np.empty((0, 0)))
-    with pytest.raises((nf.LayoutError, ZeroDivisionError)):
+    with pytest.raises((nf.LayoutError, IndexError)):
         nf.dask.store(array, npy, overwrite=True)
     assert os.listdir(tmp_path) == ["x.npy"]
     assert np.array_equal(np.load(npy), values)

@@ -36,9 +36,9 @@ def publish(
     """Make a file: `write` fills an empty one, given its descriptor and its path for messages.
 
     The new file takes the owner, permissions and extended attributes of one that it replaces. `before` is called with
-    its descriptor when it is complete, just before it gets its name. What an earlier call of the same `series` has left,
-    because it was killed, is taken away. Whatever is raised leaves what there was.
-    FileExistsError for a path that exists, unless `overwrite`.
+    its descriptor when it is complete, just before it gets its name. What a call of the same
+    `series` has left, because it was killed, is taken away. Whatever is raised leaves what there was. FileExistsError
+    for a path that exists, unless `overwrite`.
     """
     with contextlib.ExitStack() as stack:
         place = Place(path, follow_symlinks=True)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["open", "store", "to_dask"]
 
 
-def open(
-    path: str | bytes | os.PathLike[Any], chunks: Any = "auto", key: str | None = None, **options: Any
-) -> Any:
+def open(path: str | bytes | os.PathLike[Any], chunks: Any = "auto", key: str | None = None, **options: Any) -> Any:
     """Open a file as a dask array.
 
     Nothing is read until dask computes: each task opens the file, reads its own region into memory and closes it.

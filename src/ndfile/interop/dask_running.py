@@ -66,7 +66,7 @@ def _wait(stored: Any, nbytes: Mapping[Any, int], advance: Callable[[int], None]
     """Wait for the futures of a cluster. What one of them raised is raised here, and the others are dropped."""
     distributed = sys.modules["distributed"]
     futures = distributed.futures_of(stored)
-    told = set()
+    told: set[Any] = set()
     # A worker that is lost takes results along: its tasks are done once more, and must not be doing so afterwards.
     while waiting := [future for future in futures if future.status != "finished"] or (futures if not told else []):
         for future in distributed.as_completed(waiting):

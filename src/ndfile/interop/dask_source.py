@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ndfile.errors import LayoutError
 from ndfile.ref import ArrayRef
 from ndfile.regions import Runs, part_of, read
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ndfile.array import memmap
 
 __all__ = ["Source", "contiguous_chunks", "lazily", "reference"]
@@ -25,7 +25,7 @@ class Source:
     """An array that is read when it is indexed, in bulk and into memory, and takes some hundred bytes itself.
 
     Each read opens the file, and compares it with the reference before and after: a descriptor that a worker kept would
-    show an old file on a network for as long as the worker lives, and two calls of the system are nothing beside a chunk.
+    show an old file on a network for as long as the worker lives, and an opening is little beside a chunk.
     """
 
     ref: ArrayRef
@@ -67,7 +67,7 @@ class Source:
 
 def reference(array: memmap[Any, Any]) -> ArrayRef:
     """The reference by which dask reads an array: of the file as it is now. LayoutError for an array without one."""
-    # The time of a file tells of a store into a page only if the page was on the disk before; and other hosts see it then.
+    # A file's time tells of a store into a page only if the page was on the disk before; and then other hosts see it.
     if array.mode in ("r+", "w+") and array.flags.writeable:
         array.flush()
     return replace(ArrayRef.of(array), mode="r")
@@ -82,7 +82,7 @@ def lazily(array: memmap[Any, Any]) -> Source | None:
 
 
 def contiguous_chunks(ref: ArrayRef, limit_nbytes: int) -> tuple[int, ...]:
-    """The largest chunks of at most so many bytes that are one run of the file each, and begin at a page if they can."""
+    """The largest chunks of at most so many bytes that are one run of the file each, and of whole pages if they can."""
     runs = Runs.of(part_of(ref, ()))
     sizes = dict.fromkeys(runs.axes, 1)
     nbytes = ref.dtype.itemsize

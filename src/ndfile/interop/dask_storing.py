@@ -46,8 +46,8 @@ def store(
     """Compute a dask array into a file, each chunk written by the worker that has it.
 
     The file has its name when it is complete and on the disk. Until then an old file of the name stays whole, and
-    whatever fails leaves what there was. Under threads, processes and `distributed` alike; a worker that is lost has its
-    chunks computed and written once more.
+    whatever fails leaves what there was. Under threads, processes and `distributed` alike; the chunks of a worker that
+    is lost are computed and written once more.
 
     Parameters
     ----------
@@ -95,8 +95,8 @@ def store(
     -----
     Cost: what the chunks cost, and one write of each; the disk takes them meanwhile.
 
-    Platforms: Linux. On other hosts than the caller's each chunk is synced by itself. Where two hosts write to one page,
-    which a file system on a network may not take well, let chunks begin and end at multiples of 4096 bytes.
+    Platforms: Linux. On other hosts than the caller's each chunk is synced by itself. Let chunks begin and end at
+    multiples of 4096 bytes there: not every file system on a network takes it well when two hosts write to one page.
 
     Threads: of several that store to one path without `overwrite`, one succeeds.
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "register_when_met", "token"]
 
+# Where dask has what makes names, whatever its version.
+NAMING = ("dask.tokenize", "dask.base")
+
 # Of the array object, its mapping and what they hold.
 OBJECT_NBYTES = 500
 
@@ -26,25 +29,25 @@ OBJECT_NBYTES = 500
 def register_when_met(sizeof: Any) -> None:
     """Let dask call `register` when it first meets an array of ours. Called by dask, by an entry point."""
     sizeof.register_lazy("ndfile", register)
-    tokenize = sys.modules.get("dask.tokenize")
-    if hasattr(tokenize, "normalize_token"):
-        _register_names_when_met(tokenize)
-    else:  # dask is being imported, and has not come to this module
-        sys.meta_path.insert(0, _WaitForTokenize())
+    known = [module for name in NAMING if hasattr(module := sys.modules.get(name), "normalize_token")]
+    if known:
+        _register_names_when_met(known[0])
+    else:  # dask is being imported, and has not come to that module
+        sys.meta_path.insert(0, _WaitForNaming())
 
 
-def _register_names_when_met(tokenize: Any) -> None:
-    tokenize.normalize_token.register_lazy("ndfile", register)
+def _register_names_when_met(naming: Any) -> None:
+    naming.normalize_token.register_lazy("ndfile", register)
 
 
-class _WaitForTokenize(MetaPathFinder):
-    """Finds nothing, but sees dask.tokenize being imported, once.
+class _WaitForNaming(MetaPathFinder):
+    """Finds nothing, but sees the first of the modules being imported that know how dask names things.
 
-    That module knows numpy.memmap, by its bytes, and asks no subclass of it for a name of its own.
+    dask names a numpy.memmap by its bytes, and asks no subclass of it for a name of its own.
     """
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if fullname != "dask.tokenize":
+        if fullname not in NAMING:
             return None
         sys.meta_path.remove(self)
         spec = PathFinder.find_spec(fullname, path, target)
@@ -71,8 +74,8 @@ class _Then(Loader):
 
 def register() -> None:
     """Register what dask has to know, and distributed where it is in use."""
+    from dask.base import normalize_token
     from dask.sizeof import sizeof
-    from dask.tokenize import normalize_token
 
     _let(sizeof, held_nbytes)
     _let(normalize_token, token)
@@ -104,8 +107,8 @@ def held_nbytes(array: memmap[Any, Any]) -> int:
 
 
 def token(array: memmap[Any, Any]) -> Any:
-    """What dask makes a name of: from the reference, so that nothing is read; of an array without one from its values."""
-    from dask.tokenize import normalize_token
+    """What dask makes a name of: the reference, so that nothing is read; the values of an array that has none."""
+    from dask.base import normalize_token
 
     from ndfile.interop.dask_source import reference
 
