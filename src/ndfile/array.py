@@ -897,7 +897,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         >>> import ndfile as nf
         >>> os.chdir(tempfile.mkdtemp())
         >>> np.save("x.npy", np.arange(12).reshape(4, 3))
-        >>> nf.open("x.npy")[::-1].to_dask(chunks=(2, 3)).max(axis=1).compute()
+        >>> nf.open("x.npy")[::-1].to_dask(chunks=(2, 3)).max(axis=1).compute(scheduler="sync")
         array([11,  8,  5,  2])
         """
         return _above("interop.dask").to_dask(self, chunks)

@@ -69,7 +69,7 @@ def open(path: str | bytes | os.PathLike[Any], chunks: Any = "auto", key: str | 
     >>> import ndfile as nf
     >>> os.chdir(tempfile.mkdtemp())
     >>> nf.save("x.npy", np.arange(12).reshape(4, 3))
-    >>> nf.dask.open("x.npy", chunks=(2, 3)).sum(axis=0).compute()
+    >>> nf.dask.open("x.npy", chunks=(2, 3)).sum(axis=0).compute(scheduler="sync")
     array([18, 22, 26])
     """
     found = ndfile.open(path, "r", key, **options)

@@ -106,7 +106,7 @@ def store(
     >>> import dask.array as da
     >>> import ndfile as nf
     >>> os.chdir(tempfile.mkdtemp())
-    >>> nf.dask.store(da.arange(10, chunks=4) ** 2, "x.npy")
+    >>> nf.dask.store(da.arange(10, chunks=4) ** 2, "x.npy", scheduler="sync")
     >>> nf.open("x.npy")
     memmap([ 0,  1,  4,  9, 16, 25, 36, 49, 64, 81])
     """
