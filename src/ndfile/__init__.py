@@ -33,7 +33,7 @@ if _TYPE_CHECKING:
     from ndfile.compute.uniques import unique
     from ndfile.description import Info, info
     from ndfile.integrity.digests import Checksums, Verification, checksum, verify
-    from ndfile.interop import plot
+    from ndfile.interop import dask, plot
     from ndfile.loading import Batches, batches
     from ndfile.npy_memmap import open_memmap
     from ndfile.pathmap import map_paths
@@ -70,6 +70,7 @@ __all__ = [
     "compute",
     "convert",
     "create",
+    "dask",
     "describe",
     "guard",
     "info",
@@ -103,6 +104,7 @@ _LATER = {
     "compute": "compute",
     "convert": "writing",
     "create": "writing",
+    "dask": "interop.dask",
     "describe": "compute.descriptions",
     "info": "description",
     "map_blocks": "compute.transformation",

@@ -856,6 +856,55 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         found: ArrayRef = _above("ref").ArrayRef.of(self)
         return found
 
+    def to_dask(self, chunks: Any = "auto") -> Any:
+        """A dask array of the file's items, which its tasks read by reference.
+
+        Parameters
+        ----------
+        chunks : as dask has it, default "auto"
+            "auto" makes chunks that are one piece of the file each, of dask's ``array.chunk-size`` or a little less; a
+            number of bytes, as ``"64 MiB"``, of that size. Everything else is dask's.
+
+        Returns
+        -------
+        dask.array.Array
+            Of plain arrays. Its graph holds one reference, whatever the size; nothing is read before it is computed.
+
+        Raises
+        ------
+        LayoutError
+            The file does not have the array as it is; see `ref`. A ValueError.
+        LibraryError
+            dask is not installed. An ImportError.
+
+        See Also
+        --------
+        ref, ndfile.ArrayRef
+
+        Notes
+        -----
+        Cost: a millisecond; of an array that is written to, what `flush` costs.
+
+        Platforms: Linux.
+
+        Threads: safe. A task finds a file that was changed since, or changes while it is read, and raises
+        `StaleFileError`.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import ndfile as nf
+        >>> os.chdir(tempfile.mkdtemp())
+        >>> np.save("x.npy", np.arange(12).reshape(4, 3))
+        >>> nf.open("x.npy")[::-1].to_dask(chunks=(2, 3)).max(axis=1).compute(scheduler="sync")
+        array([11,  8,  5,  2])
+        """
+        return _above("interop.dask").to_dask(self, chunks)
+
+    def __dask_tokenize__(self) -> Any:
+        return _above("interop.dask_types").token(self)
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         by_reference = _above("transports").reference_or_none(self, sys._getframe(1))  # noqa: SLF001  # no other name
         return super().__reduce_ex__(protocol) if by_reference is None else by_reference

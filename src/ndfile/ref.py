@@ -167,17 +167,10 @@ class ArrayRef:
             The file cannot be opened, or is no regular file.
         """
         mode = self.mode if mode is None else mode
-        if mode not in MODES:
-            raise LayoutError(f"mode must be one of {list(MODES)}, not {mode!r}", "Pass one of them.")
         start, nbytes, low = self._region()
-        path = mapped_path(self.path)
+        file = self._opened(mode)
         try:
-            file = File(path, mode)
-        except FileNotFoundError as error:
-            raise self._missing(path) from error
-        try:
-            self._check(os.fstat(file.fd), path, start + nbytes)
-            mapping = file.map_inside(start, nbytes, 0)
+            path, mapping = file.path, file.map_inside(start, nbytes, 0)
         finally:
             file.abandon()
         if self.backend != "auto":
@@ -189,6 +182,29 @@ class ArrayRef:
         if self.digest is not None and _digest(view, self.digest.partition(":")[0]) != self.digest:
             raise StaleFileError(path, self.host, f"its bytes have the digest {self.digest}", "they have another one")
         return view
+
+    def _opened(self, mode: str) -> File:
+        """The open file, compared with what it was. Who calls abandons it."""
+        if mode not in MODES:
+            raise LayoutError(f"mode must be one of {list(MODES)}, not {mode!r}", "Pass one of them.")
+        start, nbytes, _ = self._region()
+        path = mapped_path(self.path)
+        try:
+            file = File(path, mode)
+        except FileNotFoundError as error:
+            raise self._missing(path) from error
+        try:
+            self._check(os.fstat(file.fd), path, start + nbytes)
+        except BaseException:
+            file.abandon()
+            raise
+        return file
+
+    def _check_unchanged(self, fd: int | None = None) -> None:
+        """Raise `StaleFileError` unless the file, or the one that is open as `fd`, is as it was."""
+        path = mapped_path(self.path)
+        start, nbytes, _ = self._region()
+        self._check(os.stat(path) if fd is None else os.fstat(fd), path, start + nbytes)
 
     def with_digest(self, algorithm: str | None = None) -> ArrayRef:
         """The same reference with a digest of the bytes, which `open` then compares.

@@ -20,7 +20,7 @@ from ndfile.array import array_over
 from ndfile.ceiling import checked as checked_ceiling
 from ndfile.errors import LayoutError
 from ndfile.files.file import LARGE_ROOM_NBYTES, absolute_name, map_beside
-from ndfile.files.publication import publish, written_back
+from ndfile.files.publication import check_free, publish, written_back
 from ndfile.files.space import reserve
 from ndfile.formats import Format
 from ndfile.layout import Layout
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ndfile.formats import Member, Plan, Source
     from ndfile.progress import Progress
 
-__all__ = ["convert", "create", "make", "save"]
+__all__ = ["check_new", "convert", "create", "format_for", "make", "make_from_parts", "save"]
 
 # The name of an array that has none, in a file where every array has one.
 ONLY = "data"
@@ -128,7 +128,7 @@ def create(
     layout = Layout(dtype, shape, 0, order)
     if layout.is_open:
         raise LayoutError("shape is None", "Pass the new array's shape.")
-    kind = _format(path, format)
+    kind = format_for(path, format)
     found = _metadata(kind, metadata)
     ceiling = checked_ceiling(max_rss, "r+")
     array = make(path, kind, _filled(layout, fill), found, overwrite=overwrite, sparse=sparse)
@@ -155,6 +155,42 @@ def make(
     mapping = _publish(path, kind, plan, write, overwrite=overwrite)
     mapping.format = kind
     return array_over(mapping, member)
+
+
+def check_new(path: Any, kind: Format, layout: Layout, metadata: Mapping[str, Any] | None, *, overwrite: bool) -> None:
+    """Raise what `make_from_parts` would, as far as it can be known before."""
+    if kind.plan({ONLY: _filled(layout, None)}, _metadata(kind, metadata)).members[ONLY].offset is None:
+        raise LayoutError(f"format {kind.name!r} is written as a whole", "Use another suffix, such as .npy.")
+    check_free(path, overwrite=overwrite)
+
+
+def make_from_parts(
+    path: Any,
+    kind: Format,
+    layout: Layout,
+    metadata: Mapping[str, Any] | None,
+    fill: Callable[[int, Member], None],
+    *,
+    overwrite: bool,
+    series: str,
+) -> None:
+    """Make a file of one array whose bytes somebody else writes: `fill`, given its descriptor and where they go.
+
+    They begin at a page, where the format has room for that. The file has its name when `fill` has returned and all is
+    on the disk; a call of the same `series` that was killed before leaves nothing then. The descriptor is older than
+    what is written, whoever does it: so the kernel tells it of every failure.
+    """
+    check_new(path, kind, layout, metadata, overwrite=overwrite)
+    plan = kind.aligned(kind.plan({ONLY: _filled(layout, None)}, _metadata(kind, metadata)), mmap.PAGESIZE)
+
+    def write(fd: int, name: str) -> None:
+        _reserve(fd, plan, name, sparse=None)
+        for offset, part in plan.parts:
+            write_all(fd, part, offset)
+        with written_back(fd, layout.nbytes):
+            fill(fd, plan.members[ONLY])
+
+    _publish(path, kind, plan, write, overwrite=overwrite, series=series)
 
 
 def save(
@@ -219,7 +255,7 @@ def save(
     >>> nf.open("z.npy"), a
     (memmap([3, 2, 1, 0]), memmap([0, 1, 2, 3]))
     """
-    kind = _format(path, format)
+    kind = format_for(path, format)
     arrays = array if isinstance(array, AbstractMapping) else {ONLY: array}
     if isinstance(array, AbstractMapping) and not kind.is_archive:
         raise LayoutError(f"format {kind.name!r} holds one array, not a mapping", "Use .npz or .safetensors.")
@@ -291,7 +327,7 @@ def convert(
     >>> nf.open("large.npz")["x"]
     memmap([0, 1, 2, 3, 4])
     """
-    kind = _format(destination, format)
+    kind = format_for(destination, format)
     file, opened, found, contents = look(source, "r", None, hints)
     try:
         if key is not None or not kind.is_archive:
@@ -312,7 +348,8 @@ def convert(
         file.abandon()
 
 
-def _format(path: Any, name: str | None) -> Format:
+def format_for(path: Any, name: str | None) -> Format:
+    """The format to write: the named one, or that of the suffix."""
     return formats.for_suffix(os.fsdecode(path)) if name is None else formats.named(name)
 
 
@@ -475,9 +512,11 @@ def _reserve(fd: int, plan: Plan, name: str, sparse: bool | None) -> None:
     reserve(fd, os.fstat(fd), plan.size, name, sparse=sparse, left=left)
 
 
-def _publish(path: Any, kind: Format, plan: Plan, write: Any, *, overwrite: bool, sync: bool = True) -> Any:
+def _publish(
+    path: Any, kind: Format, plan: Plan, write: Any, *, overwrite: bool, sync: bool = True, series: str = ""
+) -> Any:
     if kind.describes_itself:
-        return publish(path, write, overwrite=overwrite, sync=sync)
+        return publish(path, write, overwrite=overwrite, sync=sync, series=series)
     beside = f"{os.path.realpath(os.fsdecode(path))}.json"
     made: os.stat_result | None = None
     text: bytes | None = None
@@ -501,7 +540,7 @@ def _publish(path: Any, kind: Format, plan: Plan, write: Any, *, overwrite: bool
         return False
 
     try:
-        result = publish(path, write, overwrite=overwrite, sync=sync, before=before)
+        result = publish(path, write, overwrite=overwrite, sync=sync, before=before, series=series)
     except BaseException:
         # Once the new file has its name the description is right as it is.
         if text is not None and not is_named() and _content(beside) == text:

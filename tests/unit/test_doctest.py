@@ -27,6 +27,8 @@ def examples():
         thing = getattr(nf, name)
         if inspect.isclass(thing) or inspect.isroutine(thing):
             found += finder.find(thing, f"ndfile.{name}", module=False, globs={})
+    for name in nf.dask.__all__:
+        found += finder.find(getattr(nf.dask, name), f"ndfile.dask.{name}", module=False, globs={})
     for name in DOCUMENTS:
         path = os.path.join(ROOT, name)
         with open(path) as file:

@@ -15,7 +15,7 @@ from ndfile.files.replacement import Draft, Place
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["publish", "written_back"]
+__all__ = ["check_free", "publish", "written_back"]
 
 ResultT = TypeVar("ResultT")
 
@@ -31,12 +31,14 @@ def publish(
     overwrite: bool,
     sync: bool = True,
     before: Callable[[int], None] | None = None,
+    series: str = "",
 ) -> ResultT:
     """Make a file: `write` fills an empty one, given its descriptor and its path for messages.
 
     The new file takes the owner, permissions and extended attributes of one that it replaces. `before` is called with
-    its descriptor when it is complete, just before it gets its name. Whatever is raised leaves what there was.
-    FileExistsError for a path that exists, unless `overwrite`.
+    its descriptor when it is complete, just before it gets its name. What a call of the same
+    `series` has left, because it was killed, is taken away. Whatever is raised leaves what there was. FileExistsError
+    for a path that exists, unless `overwrite`.
     """
     with contextlib.ExitStack() as stack:
         place = Place(path, follow_symlinks=True)
@@ -48,7 +50,7 @@ def publish(
         old = _existing(place, overwrite)
         if old >= 0:
             stack.callback(os.close, old)
-        draft = Draft(place)
+        draft = Draft(place, series)
         try:
             draft.open(0o666 if old < 0 else 0o600)
             if old >= 0:
@@ -71,6 +73,17 @@ def publish(
         if folder >= 0:
             os.fsync(folder)
     return result
+
+
+def check_free(path: str | bytes | os.PathLike[Any], *, overwrite: bool) -> None:
+    """Raise what `publish` would for a name that is taken, or a folder that is not there."""
+    place = Place(path, follow_symlinks=True)
+    try:
+        old = _existing(place, overwrite)
+        if old >= 0:
+            os.close(old)
+    finally:
+        place.close()
 
 
 @contextlib.contextmanager

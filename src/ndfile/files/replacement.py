@@ -61,6 +61,13 @@ class Place:
                 if name.startswith(_PREFIX) and self._is_name_of(fd, name):
                     os.unlink(name, dir_fd=self.folder)
 
+    def clear(self, prefix: str) -> None:
+        """Take away the temporary files whose names begin so."""
+        for name in self._names():
+            if name.startswith(prefix):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self.folder)
+
     def close(self) -> None:
         """Let go of the folder."""
         os.close(self.folder)
@@ -84,21 +91,26 @@ class Place:
 class Draft:
     """A file under a temporary name in the folder of its place.
 
+    Of a `series` there is one at a time: who begins one takes those away that were given up, or are about to be.
+
     Attributes
     ----------
     fd : int
         Owned here until somebody sets it to -1.
     """
 
-    __slots__ = ("_name", "_place", "fd")
+    __slots__ = ("_name", "_place", "_series", "fd")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, series: str = "") -> None:
         self._place = place
-        self._name = f"{_PREFIX}{os.urandom(12).hex()}"
+        self._series = series
+        self._name = f"{_PREFIX}{series}{os.urandom(12).hex()}"
         self.fd = -1
 
     def open(self, permissions: int) -> None:
         """Make the file, empty; from here on it is there until `discard`, `add` or `replace`."""
+        if self._series:
+            self._place.clear(f"{_PREFIX}{self._series}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self.fd = os.open(self._name, flags, permissions, dir_fd=self._place.folder)

@@ -327,6 +327,10 @@ class Format:
         """
         raise LayoutError(f"format {self.name!r} is read only here", "Write .npy, .npz, .safetensors or .bin.")
 
+    def aligned(self, plan: Plan, nbytes: int) -> Plan:
+        """The same plan with its first array at a multiple of so many bytes, where the format has room for that."""
+        return plan
+
     def counter(self, head: bytes, order: str) -> Counter:
         """Find the number of rows in a header: the first size of order 'C', the last one of 'F'.
 

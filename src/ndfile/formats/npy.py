@@ -73,6 +73,16 @@ class Npy(Format):
         member = Member("data", stream.dtype, stream.shape, len(head), stream.order, metadata=metadata)
         return Plan(len(head) + stream.nbytes, {"data": member}, ((0, head),))
 
+    def aligned(self, plan: Plan, nbytes: int) -> Plan:
+        (member,), ((_, head),) = plan.members.values(), plan.parts
+        more = -len(head) % nbytes
+        prefix = 8 + VERSIONS[head[6], head[7]]
+        length = len(head) - prefix + more
+        if not more or length > MOST_HEADER_NBYTES or length >= 1 << 8 * (prefix - 8):
+            return plan
+        head = head[:8] + length.to_bytes(prefix - 8, "little") + head[prefix:-1] + b" " * more + b"\n"
+        return Plan(plan.size + more, {"data": member._replace(offset=len(head))}, ((0, head),))
+
 
 def read_header(
     source: Source, start: int, end: int, name: str, most: int = MOST_HEADER_NBYTES

@@ -115,6 +115,18 @@ class Safetensors(Format):
         }
         return Plan(start + end, members, ((0, len(text).to_bytes(8, "little") + text),))
 
+    def aligned(self, plan: Plan, nbytes: int) -> Plan:
+        ((_, head),) = plan.parts
+        more = -len(head) % nbytes
+        if len(head) - 8 + more > MOST_HEADER_NBYTES:
+            return plan
+        head = (len(head) - 8 + more).to_bytes(8, "little") + head[8:] + b" " * more
+        moved = {
+            name: member._replace(offset=None if member.offset is None else member.offset + more)
+            for name, member in plan.members.items()
+        }
+        return Plan(plan.size + more, moved, ((0, head),))
+
 
 def _type_name(stream: Stream) -> str:
     kind = extension_name(stream.dtype)
