@@ -1,7 +1,7 @@
 """Make the README's table and its picture from benchmarks/results: ``.venv/bin/python benchmarks/summary.py``.
 
-What stands in the README is copied by nobody: a row is named here by its family and case, and its numbers are those of the
-last saved run.
+What stands in the README is copied by nobody: a row is named here by its family and case, and its numbers are those of
+the last saved run.
 """
 
 from __future__ import annotations
@@ -101,8 +101,9 @@ def _machines() -> str:
         with open(os.path.join(RESULTS, f"{family}.json")) as file:
             machine = json.load(file)["machine"]
         kernel = re.match(r"Linux \d+\.\d+", machine["kernel"])[0]
-        text = f"{machine['cores']} cores of an {machine['CPU']}, {machine['memory']}, {kernel}, {machine['file system']}"
-        families.setdefault(f"{text}, Python {machine['Python']}, NumPy {machine['NumPy']}", []).append(family)
+        hardware = f"{machine['cores']} cores of an {machine['CPU']}, {machine['memory']}, {machine['file system']}"
+        software = f"{kernel}, Python {machine['Python']}, NumPy {machine['NumPy']}"
+        families.setdefault(f"{hardware}, {software}", []).append(family)
     if len(families) == 1:
         return f"Medians of interleaved rounds, on {next(iter(families))}."
     parts = [f"{', '.join(names)} on {machine}" for machine, names in families.items()]

@@ -140,8 +140,6 @@ def test_a_ledger_that_is_changed_in_atomic_blocks_survives_each_kill_and_the_co
 
 def test_a_cluster_computes_and_stores_more_than_its_workers_may_hold(run):
     pytest.importorskip("distributed")
-    if not hasattr(nf.memmap, "to_dask"):
-        pytest.skip("this ndfile does not know dask")
     said = run("cluster.py", "--small")
     (limit,) = numbers(r"2 workers with a limit of (\d+) MB each", said)
     (size,) = numbers(r"float32, (\d+) MB, in", said)
