@@ -906,8 +906,12 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         return _above("interop.dask_types").token(self)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
-        by_reference = _above("transports").reference_or_none(self, sys._getframe(1))  # noqa: SLF001  # no other name
-        return super().__reduce_ex__(protocol) if by_reference is None else by_reference
+        # A subclass that says itself what its pickles hold, holds more than the array.
+        if type(self).__reduce__ is memmap.__reduce__:
+            by_reference = _above("transports").reference_or_none(self, sys._getframe(1))  # noqa: SLF001  # no other name
+            if by_reference is not None:
+                return by_reference
+        return super().__reduce_ex__(protocol)
 
     def to_torch(self, copy: bool | None = None) -> Tensor:
         """Give the array as a tensor of torch's that shares its memory.

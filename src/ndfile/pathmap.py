@@ -54,15 +54,18 @@ def map_paths(prefixes: Mapping[str, str]) -> None:
     >>> nf.map_paths({})
     """
     global _known
-    _known = _checked(dict(prefixes))
+    _known = _checked(prefixes, "map_paths")
 
 
 def mapped_path(path: str) -> str:
     """Where a file is here that is called `path` elsewhere."""
-    known = _prefixes()
+    known, there = _prefixes(), _normal(path)
     for prefix in sorted(known, key=len, reverse=True):
-        if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
-            return known[prefix].rstrip("/") + "/" + path[len(prefix.rstrip("/")) :].lstrip("/")
+        if there == prefix:
+            return known[prefix]
+        folder = os.path.join(prefix, "")
+        if there.startswith(folder):
+            return os.path.join(known[prefix], there.removeprefix(folder))
     return path
 
 
@@ -70,13 +73,17 @@ def _prefixes() -> dict[str, str]:
     global _known
     if _known is None:
         pairs = [pair.partition("=") for pair in os.environ.get(VARIABLE, "").split(os.pathsep) if pair]
-        _known = _checked({there: here for there, _, here in pairs})
+        _known = _checked({there: here for there, _, here in pairs}, VARIABLE)
     return _known
 
 
-def _checked(prefixes: dict[str, str]) -> dict[str, str]:
-    for there, here in prefixes.items():
-        for path in (there, here):
-            if not os.path.isabs(path):
-                raise LayoutError(f"map_paths: {path!r} is no absolute path", "Pass folders such as '/mnt/data'.")
-    return {os.path.normpath(there): os.path.normpath(here) for there, here in prefixes.items()}
+def _checked(prefixes: Mapping[str, str], source: str) -> dict[str, str]:
+    for path in (*prefixes.keys(), *prefixes.values()):
+        if not os.path.isabs(path):
+            raise LayoutError(f"{source}: {path!r} is no absolute path", "Pass folders such as '/mnt/data'.")
+    return {_normal(there): _normal(here) for there, here in prefixes.items()}
+
+
+def _normal(path: str) -> str:
+    # POSIX leaves the meaning of two slashes at the beginning to the system; Linux takes them for one.
+    return "/" + os.path.normpath(os.fsdecode(path)).lstrip("/")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
-import socket
+import stat
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ndfile.array import memmap
-from ndfile.errors import LayoutError, StaleFileError
+from ndfile.errors import FaultError, LayoutError, StaleFileError
 from ndfile.files.file import File
 from ndfile.integrity.hashing import algorithm_of
 from ndfile.layout import LIMIT, MOST_DIMENSIONS
@@ -28,8 +29,11 @@ MODES = ("r", "c", "r+")
 # What is hashed at once, of a view whose bytes are apart in the file.
 PIECE_NBYTES = 4 << 20
 
-# Units that file systems keep times in, in ns: some keep none finer than a second.
-TIME_UNITS = (1, 100, 1000, 1_000_000, 1_000_000_000)
+# Units that file systems keep times in, in ns: the coarsest is FAT's.
+TIME_UNITS = (1, 100, 1000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+
+# Names of files that other processes know by other names, or not at all.
+OWN_NAMES = ("/proc/", "/dev/fd/")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,7 +54,8 @@ class ArrayRef:
     shape, strides : tuple of int
         As the array has them; strides in bytes, negative ones and 0 among them.
     mode : {'r', 'r+', 'c'}
-        What `open` takes by default; an array of mode ``'w+'`` has a reference of mode ``'r+'``.
+        What `open` takes by default. An array of mode ``'w+'`` has a reference of mode ``'r+'``, and a read-only view
+        one of mode ``'r'``.
     size, mtime_ns : int
         The stamp: bytes of the file and when it was last changed, when the reference was made.
     inode : int
@@ -104,7 +109,7 @@ class ArrayRef:
     host: str = ""
     max_rss: int | None = None
     backend: str = "auto"
-    digest: str | None = field(default=None)
+    digest: str | None = None
 
     @classmethod
     def of(cls, array: memmap[Any, Any]) -> ArrayRef:
@@ -118,14 +123,18 @@ class ArrayRef:
         mapping.check()
         low, high = _extent(array.shape, array.strides, array.itemsize)
         at = array.__array_interface__["data"][0] - mapping.address if array.size else 0
+        path = str(mapping.filename)
+        if at + high > len(mapping):
+            raise FaultError("refer to", path, mapping.offset + len(mapping), "shrunk")
         if mapping.in_block:
             raise _refused("an atomic block is open", "Leave the block first.")
         if mapping.mode == "c" and mapping.changed_nbytes(at + low, high - low):
             raise _refused("mode 'c' has changed it in memory alone", "Save it with ndfile.save, and send that.")
-        path = str(mapping.filename)
         status = _status(path)
-        if status is None or (status.st_dev, status.st_ino) != mapping.identity:
+        if status is None or (status.st_dev, status.st_ino) != mapping.identity or path.startswith(OWN_NAMES):
             raise _refused("its file has lost its name, or another file has taken it", "Save it with ndfile.save.")
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused("it is on a block device", "Send the device's path, and open it there.")
         return cls(
             path,
             mapping.offset + at,
@@ -136,7 +145,7 @@ class ArrayRef:
             status.st_size,
             status.st_mtime_ns,
             status.st_ino,
-            socket.gethostname(),
+            os.uname().nodename,
             mapping.max_rss,
             "read" if mapping.backend == "read" else "auto",
         )
@@ -173,19 +182,19 @@ class ArrayRef:
             path, mapping = file.path, file.map_inside(start, nbytes, 0)
         finally:
             file.abandon()
-        if self.backend != "auto":
+        if mode != "c" and self.backend != "auto":  # pages of mode 'c' are no longer the file's
             mapping.backend = self.backend
-        if self.max_rss is not None and mode != "c":
+        if mode != "c" and self.max_rss is not None:
             mapping.set_max_rss(self.max_rss)
         whole: memmap[Any, Any] = memmap._from_mapping(mapping, np.dtype(np.uint8), (nbytes,), "C", 0)  # noqa: SLF001  # as array_over
         view = np.ndarray.__new__(memmap, self.shape, self.dtype, whole, -low, self.strides)
         if self.digest is not None and _digest(view, self.digest.partition(":")[0]) != self.digest:
-            raise StaleFileError(path, self.host, f"its bytes have the digest {self.digest}", "they have another one")
+            raise StaleFileError(path, self.host, f"bytes of the digest {self.digest}", "bytes of another one")
         return view
 
     def _opened(self, mode: str) -> File:
         """The open file, compared with what it was. Who calls abandons it."""
-        if mode not in MODES:
+        if not _is_one_of(mode, MODES):
             raise LayoutError(f"mode must be one of {list(MODES)}, not {mode!r}", "Pass one of them.")
         start, nbytes, _ = self._region()
         path = mapped_path(self.path)
@@ -228,13 +237,10 @@ class ArrayRef:
     @property
     def nbytes(self) -> int:
         """Bytes of all items."""
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __repr__(self) -> str:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.mtime_ns / 1e9))
-        return (
-            f"<ArrayRef {self.path}: {self.dtype} {self.shape} from byte {self.offset}, mode {self.mode!r}, of {when}>"
-        )
+        return f"<ArrayRef {self.path!r}: {self.dtype} {self.shape} from byte {self.offset}, mode {self.mode!r}>"
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """What dask makes a name of: the same for the same view of the same file, in every process."""
@@ -246,52 +252,69 @@ class ArrayRef:
 
         The reference may come from anywhere: all of it is looked at before the file is.
         """
-        numbers = (self.offset, *self.shape, *self.strides)
-        is_whole = all(type(number) is int for number in numbers) and isinstance(self.dtype, np.dtype)
-        if not is_whole or len(self.shape) != len(self.strides) or len(self.shape) > MOST_DIMENSIONS:
-            raise self._impossible("its numbers are no offset, shape and strides")
-        if self.dtype.hasobject or not self.dtype.itemsize or min(self.shape, default=0) < 0:
-            raise self._impossible("no file could hold it")
+        wrong = next((name for name, is_right in self._checked_fields() if not is_right), None)
+        if wrong is not None:
+            raise self._impossible(f"its {wrong} is {_shortened(getattr(self, wrong))}")
         low, high = _extent(self.shape, self.strides, self.dtype.itemsize)
         if self.offset + low < 0 or self.offset + high > LIMIT:
             raise self._impossible(f"its bytes are from {self.offset + low} to {self.offset + high}")
         return self.offset + low, high - low, low
 
+    def _checked_fields(self) -> Iterator[tuple[str, bool]]:
+        """The fields by name, and whether an array could have them, those before being right."""
+        yield "path", _is_path(self.path)
+        yield "offset", _is_whole(self.offset, 0, LIMIT)
+        yield "dtype", _is_dtype(self.dtype)
+        yield "shape", type(self.shape) is tuple and len(self.shape) <= MOST_DIMENSIONS
+        yield "shape", all(_is_whole(length, 0, LIMIT) for length in self.shape)
+        yield "shape", math.prod(length for length in self.shape if length) * self.dtype.itemsize <= LIMIT
+        yield "strides", type(self.strides) is tuple and len(self.strides) == len(self.shape)
+        yield "strides", all(_is_whole(stride, -LIMIT, LIMIT) for stride in self.strides)
+        yield "mode", _is_one_of(self.mode, MODES)
+        yield "size", _is_whole(self.size, 0, LIMIT)
+        yield "mtime_ns", _is_whole(self.mtime_ns, -LIMIT, LIMIT)
+        yield "inode", _is_whole(self.inode, 0, 2 * LIMIT + 1)
+        yield "host", type(self.host) is str
+        yield "max_rss", self.max_rss is None or _is_whole(self.max_rss, 1, LIMIT)
+        yield "backend", _is_one_of(self.backend, ("auto", "read"))
+        yield "digest", self.digest is None or type(self.digest) is str
+
     def _impossible(self, why: str) -> LayoutError:
-        return LayoutError(f"open {self.path!r}: this reference is none of an array: {why}", "Send the array again.")
+        problem = f"open {_shortened(self.path)}: this reference is of no array: {why}"
+        return LayoutError(problem, "Send the array again.")
 
     def _missing(self, path: str) -> FileNotFoundError:
-        here = socket.gethostname()
         text = (
-            f"There is no such file on {here!r}. It was sent from {self.host!r}, where it is {self.path!r}. "
-            "Mount it here, and tell with ndfile.map_paths where"
+            f"There is no such file on {os.uname().nodename!r}. It was sent from {self.host!r}, where it is "
+            f"{self.path!r}. Mount it here, and tell with ndfile.map_paths where"
         )
         return FileNotFoundError(errno.ENOENT, text, path)
 
     def _check(self, found: os.stat_result, path: str, end: int) -> None:
         """Raise `StaleFileError` unless an open file is the one that was meant, as it was."""
-        is_here = self.host == socket.gethostname()
-        if is_here and self.inode and found.st_ino != self.inode:
+        # What another host has, or has mounted elsewhere, has its own numbers and its own clock.
+        is_here = self.host == os.uname().nodename and path == self.path
+        if is_here and self.inode not in (0, found.st_ino):
             raise self._stale(path, found, "another file has taken its name")
         if self.mode == "r+":
             if found.st_size < end:
                 raise self._stale(path, found, f"the array needs its first {end}")
-        elif found.st_size != self.size or not self._is_of(found.st_mtime_ns, is_here):
+            return
+        units = TIME_UNITS[:1] if is_here else TIME_UNITS
+        if found.st_size != self.size or not _is_same_time(found.st_mtime_ns, self.mtime_ns, units):
             raise self._stale(path, found, "it was changed")
-        elif found.st_size < end:
+        if found.st_size < end:
             raise self._impossible(f"its bytes end at {end}, the file at {found.st_size}")
 
-    def _is_of(self, mtime_ns: int, is_here: bool) -> bool:
-        return mtime_ns == self.mtime_ns if is_here else _same_time(mtime_ns, self.mtime_ns)
-
     def _stale(self, path: str, found: os.stat_result, why: str) -> StaleFileError:
-        return StaleFileError(path, self.host, _in_words(self.size, self.mtime_ns), f"{_found_in_words(found)}: {why}")
+        then, now = _in_words(self.size, self.mtime_ns), _in_words(found.st_size, found.st_mtime_ns)
+        return StaleFileError(path, self.host, then, f"{now}: {why}")
 
 
 def open_as(ref: ArrayRef, cls: type[memmap[Any, Any]]) -> memmap[Any, Any]:
     """Open a reference as an array of a subclass: what pickles that hold references call."""
-    opened: memmap[Any, Any] = ref.open().view(cls)
-    return opened
+    opened = ref.open()
+    return opened if cls is memmap else opened.view(cls)
 
 
 def _refused(problem: str, advice: str) -> LayoutError:
@@ -300,9 +323,33 @@ def _refused(problem: str, advice: str) -> LayoutError:
 
 def _mode_of(array: memmap[Any, Any]) -> str:
     """The mode that gives the same array; what cannot be written through is only read."""
-    if array.mode == "c":
-        return "c"
-    return "r+" if array.mode != "r" and array.flags.writeable else "r"
+    if not array.flags.writeable:
+        return "r"
+    return "c" if array.mode == "c" else "r+"
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 99 else f"{text[:95]}..."
+
+
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_one_of(value: object, words: tuple[str, ...]) -> bool:
+    return type(value) is str and value in words
+
+
+def _is_dtype(value: object) -> bool:
+    return isinstance(value, np.dtype) and value.subdtype is None and not value.hasobject and value.itemsize > 0
+
+
+def _is_path(value: object) -> bool:
+    try:
+        return type(value) is str and value.startswith("/") and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -320,9 +367,9 @@ def _extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> 
     return sum(way for way in ways if way < 0), sum(way for way in ways if way > 0) + itemsize
 
 
-def _same_time(one_ns: int, other_ns: int) -> bool:
-    """Tell whether two times are the same, as finely as the coarser of two file systems keeps them."""
-    return any(one_ns // unit == other_ns // unit for unit in TIME_UNITS if one_ns % unit == 0 or other_ns % unit == 0)
+def _is_same_time(one_ns: int, other_ns: int, units: tuple[int, ...]) -> bool:
+    """Tell whether two times are the same, where one of the file systems may keep it in one of these units."""
+    return any(one_ns // unit == other_ns // unit for unit in units if one_ns % unit == 0 or other_ns % unit == 0)
 
 
 def _in_words(size: int, mtime_ns: int) -> str:
@@ -330,14 +377,11 @@ def _in_words(size: int, mtime_ns: int) -> str:
     return f"{size} bytes of {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
 
 
-def _found_in_words(found: os.stat_result) -> str:
-    return _in_words(found.st_size, found.st_mtime_ns)
-
-
 def _digest(view: memmap[Any, Any], name: str) -> str:
     hasher = algorithm_of(name).make()
-    for piece in _pieces(view):
-        hasher.update(np.ascontiguousarray(piece).view(np.uint8).data if piece.ndim else piece.tobytes())
+    # As items without fields: a copy of others leaves out what is between the fields.
+    for piece in _pieces(view.view(np.ndarray).view(f"V{view.itemsize}")):
+        hasher.update(np.ascontiguousarray(piece).view(np.uint8).reshape(-1).data)
     view.check()  # the guard answers lost pages with zeros
     return f"{name}:{hasher.hexdigest()}"
 

@@ -31,6 +31,7 @@ TRANSPORTS = frozenset(
         "dask.local",  # its process scheduler
         "dask.multiprocessing",
         "distributed.protocol.pickle",
+        "joblib._memmapping_reducer",  # what lies in its arrays of objects
         "joblib.externals.loky.backend.reduction",
         "joblib.pool",
         "loky.backend.reduction",
@@ -46,6 +47,7 @@ PICKLERS = frozenset(
         "cloudpickle.cloudpickle",
         "dill._dill",
         "joblib.externals.cloudpickle.cloudpickle",
+        "joblib.numpy_pickle",
         "pickle",
     )
 )
@@ -96,33 +98,36 @@ def references() -> Iterator[None]:
         _wants_references.reset(token)
 
 
-def reference_or_none(array: memmap[Any, Any], caller: FrameType | None) -> tuple[Any, ...] | None:
+def reference_or_none(array: memmap[Any, Any], asker: FrameType) -> tuple[Any, ...] | None:
     """What a pickle holds for an array that is sent by reference; None where its bytes are to be in it.
 
-    `caller` is the frame that asks.
+    `asker` is the frame that asks.
     """
-    if _wants_references.get() or _module_that_pickles(caller) in TRANSPORTS:
+    who = _who_pickles(asker)
+    problem = "plain pickles hold values"
+    advice = "Send a.ref, which opens as the same array, or pickle it in 'with ndfile.references():'."
+    if _wants_references.get() or _module_of(who) in TRANSPORTS:
         try:
             return open_as, (ArrayRef.of(array), type(array))
         except LayoutError as error:
-            reason = error.problem.removeprefix("ref: ")
-    else:
-        reason = "plain pickles hold values"
+            problem, advice = error.problem.removeprefix("ref: "), error.advice
     if array.nbytes > LARGE_NBYTES and array._mmap is not None:  # noqa: SLF001  # what an array knows of its file
-        text = (
-            f"pickle {str(array.filename)!r}: {in_words(array.nbytes)} are copied, for {reason}. "
-            "Send a.ref instead, a reference that opens as the same array, or pickle it in 'with ndfile.references():'."
-        )
-        warnings.warn(text, CopyWarning, stacklevel=3)
+        text = f"pickle {str(array.filename)!r}: {in_words(array.nbytes)} are copied, for {problem}. {advice}"
+        seen = who.f_globals.setdefault("__warningregistry__", {})
+        warnings.warn_explicit(text, CopyWarning, who.f_code.co_filename, who.f_lineno, _module_of(who), seen)
     return None
 
 
-def _module_that_pickles(frame: FrameType | None) -> str | None:
-    """The module that runs the pickler: pickle, the one that called pickle."""
+def _who_pickles(asker: FrameType) -> FrameType:
+    """The frame that runs the pickler: pickle, the one that called pickle."""
+    frame: FrameType | None = asker
     while frame is not None:
-        name = frame.f_globals.get("__name__")
         # A subclass may have a __reduce_ex__ of its own that calls ours.
-        if name not in PICKLERS and not frame.f_code.co_name.startswith("__reduce"):
-            return name
+        if _module_of(frame) not in PICKLERS and not frame.f_code.co_name.startswith("__reduce"):
+            return frame
         frame = frame.f_back
-    return None
+    return asker
+
+
+def _module_of(frame: FrameType) -> str | None:
+    return frame.f_globals.get("__name__")
