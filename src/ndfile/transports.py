@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ndfile.errors import CopyWarning, LayoutError
 from ndfile.ref import ArrayRef, open_as
 from ndfile.sizes import in_words
+from ndfile.unopened import receive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,12 +104,12 @@ def reference_or_none(array: memmap[Any, Any], asker: FrameType) -> tuple[Any, .
 
     `asker` is the frame that asks.
     """
-    who = _who_pickles(asker)
+    who, is_wanted = _who_pickles(asker), _wants_references.get()
     problem = "plain pickles hold values"
     advice = "Send a.ref, which opens as the same array, or pickle it in 'with ndfile.references():'."
-    if _wants_references.get() or _module_of(who) in TRANSPORTS:
+    if is_wanted or _module_of(who) in TRANSPORTS:
         try:
-            return open_as, (ArrayRef.of(array), type(array))
+            return open_as if is_wanted else receive, (ArrayRef.of(array), type(array))
         except LayoutError as error:
             problem, advice = error.problem.removeprefix("ref: "), error.advice
     if array.nbytes > LARGE_NBYTES and array._mmap is not None:  # noqa: SLF001  # what an array knows of its file

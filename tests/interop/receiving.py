@@ -8,11 +8,13 @@ import numpy as np
 import ndfile as nf
 
 __all__ = [
+    "BeforeIt",
     "OfThree",
     "Rows",
     "Seen",
     "Tagged",
     "Writing",
+    "error_of_use",
     "fill",
     "items_at",
     "plain_pickle",
@@ -99,7 +101,7 @@ def serve(requests, answers):
         try:
             answers.put((True, function(*arguments)))
         except BaseException as error:
-            answers.put((False, repr(error)))
+            answers.put((False, error))
 
 
 def serve_pipe(pipe):
@@ -108,7 +110,24 @@ def serve_pipe(pipe):
         try:
             pipe.send((True, function(*arguments)))
         except BaseException as error:
-            pipe.send((False, repr(error)))
+            pipe.send((False, error))
+
+
+class BeforeIt:
+    """What calls a function where it is unpickled, before what comes after it is."""
+
+    def __init__(self, function, *arguments):
+        self.called = function, arguments
+
+    def __reduce__(self):
+        return self.called
+
+
+def error_of_use(_, array):
+    try:
+        return int(np.sum(array))
+    except Exception as error:
+        return error
 
 
 class Rows:

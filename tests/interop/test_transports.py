@@ -4,13 +4,27 @@ import multiprocessing
 import os
 import pickle
 import tempfile
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
 from drawn_views import view_drawn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from receiving import OfThree, Tagged, fill, items_at, plain_pickle, plain_pickle_of_another, same, see, see_all, tell
+from receiving import (
+    BeforeIt,
+    OfThree,
+    Tagged,
+    error_of_use,
+    fill,
+    items_at,
+    plain_pickle,
+    plain_pickle_of_another,
+    same,
+    see,
+    see_all,
+    tell,
+)
 from ways import WAYS
 
 import ndfile as nf
@@ -119,6 +133,76 @@ def test_arguments_of_a_process_arrive(folder, npy, method):
         if method != "fork" and not views[number].flags.writeable:
             mode = "r"
         assert seen == see(views[number])._replace(mode=mode)
+
+
+# ---- What cannot be opened there ----
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda path: BeforeIt(os.utime, path, (1, 1)), nf.StaleFileError),
+        (lambda path: BeforeIt(os.remove, path), FileNotFoundError),
+    ],
+    ids=["changed", "removed"],
+)
+def test_a_file_that_is_not_as_it_was_is_an_error_of_whoever_uses_the_array(ask, npy, change, error):
+    raised = ask(error_of_use, change(npy), nf.open(npy)[1:])
+    assert type(raised) is error
+    assert npy in str(raised)
+    assert ask(same, 1) == 1
+
+
+USES = {
+    "an attribute": lambda array: array.shape,
+    "an item": lambda array: array[0],
+    "a store": lambda array: array.__setitem__(0, 1),
+    "its length": len,
+    "iteration": list,
+    "a method": lambda array: array.sum(),
+    "arithmetic": lambda array: array + 1,
+    "arithmetic, on the right": lambda array: np.ones(3) * array,
+    "in place": lambda array: np.ones(3).__iadd__(array),
+    "a comparison": lambda array: array == 1,
+    "a ufunc": np.sqrt,
+    "a function": np.median,
+    "an array": np.asarray,
+    "a copy": np.array,
+    "the truth": bool,
+    "a number": float,
+    "a block": lambda array: array.__enter__(),
+    "what is asked of it": lambda array: hasattr(array, "filename"),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_any_use_of_what_could_not_be_opened_raises_why(npy, use):
+    sent = ForkingPickler.dumps(nf.open(npy))
+    os.utime(npy, (1, 1))
+    unopened = pickle.loads(sent)
+    assert "StaleFile" not in repr(unopened)
+    assert npy in repr(unopened)
+    for _ in range(2):
+        with pytest.raises(nf.StaleFileError, match="it was changed"):
+            use(unopened)
+
+
+def test_what_could_not_be_opened_may_be_sent_on_to_where_it_can(npy, tmp_path):
+    sent = ForkingPickler.dumps([nf.open(npy).view(OfThree)])
+    os.rename(npy, tmp_path / "moved")
+    unopened = pickle.loads(sent)
+    sent_on = pickle.dumps(unopened)
+    os.rename(tmp_path / "moved", npy)
+    (found,) = pickle.loads(sent_on)
+    assert (type(found), found.tolist()) == (OfThree, nf.open(npy).tolist())
+
+
+def test_a_pickle_of_references_raises_at_once(npy):
+    with nf.references():
+        kept = pickle.dumps(nf.open(npy))
+    os.remove(npy)
+    with pytest.raises(FileNotFoundError):
+        pickle.loads(kept)
 
 
 # ---- By value ----

@@ -17,7 +17,8 @@ LONG_S = 120
 
 def answer(found):
     is_good, value = found
-    assert is_good, value
+    if not is_good:
+        raise value
     return value
 
 

@@ -25,4 +25,5 @@ def pytest_collection_modifyitems(items):
     vars(ours).update(vars(np), memmap=nf.memmap)
     for module in {item.module for item in items}:
         module.np = ours
+        module.make_memmap = nf.memmap
         module.has_shareable_memory = is_on_a_file
