@@ -51,13 +51,16 @@ class ArrayRef:
     offset : int
         Where in the file item ``[0, ..., 0]`` begins, in bytes.
     dtype : numpy.dtype
-    shape, strides : tuple of int
-        As the array has them; strides in bytes, negative ones and 0 among them.
+    shape : tuple of int
+    strides : tuple of int
+        In bytes; negative ones and 0 among them.
     mode : {'r', 'r+', 'c'}
         What `open` takes by default. An array of mode ``'w+'`` has a reference of mode ``'r+'``, and a read-only view
         one of mode ``'r'``.
-    size, mtime_ns : int
-        The stamp: bytes of the file and when it was last changed, when the reference was made.
+    size : int
+        Bytes of the file when the reference was made; with `mtime_ns` and `inode` its stamp.
+    mtime_ns : int
+        When the file was last changed.
     inode : int
         The file's number in its file system.
     host : str
