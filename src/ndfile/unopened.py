@@ -37,8 +37,8 @@ class Unopened(NDArrayOperatorsMixin):
         raise self._error.with_traceback(None)
 
     __getattr__ = __array__ = __array_ufunc__ = __array_function__ = _fail
-    __getitem__ = __setitem__ = __len__ = __iter__ = __contains__ = _fail
-    __bool__ = __int__ = __float__ = __complex__ = __index__ = _fail
+    __getitem__ = __setitem__ = __len__ = _fail  # iteration, membership and truth go through these
+    __int__ = __float__ = __complex__ = __index__ = _fail
     __enter__ = __exit__ = _fail
 
 

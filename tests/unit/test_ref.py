@@ -228,14 +228,6 @@ def without_a_name(npy):
         return nf.memmap(file, "i4", "w+", shape=4)
 
 
-def known_to_this_process_alone(npy):
-    fd = os.open(npy, os.O_RDONLY)
-    try:
-        return nf.memmap(f"/proc/self/fd/{fd}", "i4", "r")
-    finally:
-        os.close(fd)
-
-
 def unlinked(npy):
     array = nf.open(npy)
     os.remove(npy)
@@ -259,7 +251,6 @@ def changed_in_memory(npy):
     ("make", "problem"),
     [
         (without_a_name, "has no file with a name"),
-        (known_to_this_process_alone, "lost its name"),
         (unlinked, "lost its name"),
         (replaced, "another file has taken it"),
         (changed_in_memory, "changed it in memory alone"),
@@ -271,6 +262,17 @@ def test_what_no_other_process_could_open_has_no_reference(npy, make, problem):
     with pytest.raises(nf.LayoutError, match=problem) as caught:
         array.ref  # noqa: B018
     assert str(caught.value).startswith("ref: ")
+
+
+def test_a_name_that_only_this_process_knows_is_none(npy):
+    fd = os.open(npy, os.O_RDONLY)
+    try:
+        array = nf.memmap(f"/proc/self/fd/{fd}", "i4", "r", 128)
+        assert array[3] == 3
+        with pytest.raises(nf.LayoutError, match="lost its name"):
+            array.ref  # noqa: B018
+    finally:
+        os.close(fd)
 
 
 def test_only_the_pages_of_the_view_count_for_what_mode_c_has_changed(npy):
@@ -287,6 +289,9 @@ def test_only_the_pages_of_the_view_count_for_what_mode_c_has_changed(npy):
     assert array[first + per_page :].ref.open()[0] == first + per_page
     with pytest.raises(nf.LayoutError):
         array[first - 1 : first + 1][::-1].ref  # noqa: B018
+    # From the page behind the changed one backwards into it.
+    with pytest.raises(nf.LayoutError):
+        array[first + per_page - 1 : first + per_page + 1][::-1].ref  # noqa: B018
     assert array[first + 5 : first + 5].ref.open().shape == (0,)
 
 
