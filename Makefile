@@ -12,8 +12,12 @@ SOURCES := meson.build $(shell find src -type f -not -name '*.pyc')
 demo: build
 	$(RUN) examples/corpus.py
 
+# Those of other libraries by themselves: with these in its memory every process is slower to fork and to look through.
+TEST := $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 test: build lint
-	$(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(TEST) --ignore tests/interop
+	$(TEST) tests/interop
 
 # The same tests with 50,000 examples to a comparison of arrays, 2,000 to one of statistics.
 test-long: build

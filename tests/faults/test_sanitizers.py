@@ -13,9 +13,11 @@ TESTS = os.path.join(HERE, os.pardir)
 ROOT = os.path.normpath(os.path.join(TESTS, os.pardir))
 FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
 
-# What the sanitizers' own need of address space and memory does not let run or be measured, and what has no part of the
-# core in it, by name.
-NOT_UNDER_SANITIZERS = "not limit_on_memory and not test_max_rss and not test_shuffle and not test_digests"
+# What the sanitizers' own need of address space and memory does not let run or be measured, what has no part of the core
+# in it, and the documents, whose other libraries take long to be imported, by name.
+NOT_UNDER_SANITIZERS = (
+    "not limit_on_memory and not test_max_rss and not test_shuffle and not test_digests and not test_doctest"
+)
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +108,17 @@ def test_the_core_that_is_tested_is_the_sanitized_one(sanitized, site):
 
 
 # The tests of the core, how many examples are drawn, and which of them: the sanitizers make each a few times slower,
-# and hundreds of large stores take the same few ways. `make sanitize` runs all of them; the short form runs each test
-# too, with a few of its sets of parameters.
-OF_EACH = rounds(full=1_000_000, short=2)
+# and hundreds of large stores take the same few ways. `make sanitize` runs all of them; the short form runs most tests
+# too, with one of their sets of parameters.
+OF_EACH = rounds(full=1_000_000, short=1)
+# Files of tests whose subject is written in Python; the short form leaves them out.
+OF_PYTHON = (
+    *("archive", "convert", "create", "errors", "file", "info", "layout", "locks", "open", "paths", "progress"),
+    *("replace", "running", "save", "signatures", "sizes", "sort", "unique"),
+)
+LEFT_OUT = () if OF_EACH > 1 else OF_PYTHON
 SANITIZED = {
-    "unit": ("150", NOT_UNDER_SANITIZERS),
+    "unit": ("150", " and not ".join([NOT_UNDER_SANITIZERS, *(f"test_{name}.py" for name in LEFT_OUT)])),
     "parity/test_against_numpy.py": ("150", NOT_UNDER_SANITIZERS),
     "parity/test_rows_against_numpy.py": ("50", NOT_UNDER_SANITIZERS),
     "parity/test_stores_against_numpy.py": ("20", "drawn or any_dtype or nearly or cut or overlap"),

@@ -1,0 +1,11 @@
+"""What the tests of other libraries have in common."""
+
+from multiprocessing import resource_tracker
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tracker_is_there():
+    """Start what the first spawned process would start, and what then stays: no test leaves it behind."""
+    resource_tracker.ensure_running()
