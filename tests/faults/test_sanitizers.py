@@ -13,8 +13,8 @@ TESTS = os.path.join(HERE, os.pardir)
 ROOT = os.path.normpath(os.path.join(TESTS, os.pardir))
 FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
 
-# What the sanitizers' own need of address space and memory does not let run or be measured, what has no part of the core
-# in it, and the documents, whose other libraries take long to be imported, by name.
+# By name: what the sanitizers' own need of address space and memory does not let run or be measured, what has no part
+# of the core in it, and the documents, whose other libraries take long to be imported.
 NOT_UNDER_SANITIZERS = (
     "not limit_on_memory and not test_max_rss and not test_shuffle and not test_digests and not test_doctest"
 )
