@@ -135,7 +135,7 @@ def test_no_test_makes_the_sanitizers_report_anything(sanitized, site, tests):
     passed = re.search(r"(\d+) passed", result.stdout)
     assert python.reports() == []
     assert passed, result.stdout + result.stderr
-    assert int(passed[1]) > 5
+    assert int(passed[1]) > 2
     assert result.returncode in (0, 1)  # a test that fails anywhere is not these tests' subject, a crash is
 
 

@@ -204,7 +204,7 @@ def assert_same_store(twins, opening, act):
         assert (expected.value is theirs) == (got.value is ours)
         expected.value = got.value = None
     assert_same_outcome(expected, got, theirs, ours)
-    if np.dtype(opening["dtype"]).char not in "gG":  # a long double made anew has whatever bytes in its padding
+    if np.dtype(opening.get("dtype")).char not in "gG":  # a long double made anew has whatever bytes in its padding
         twins.assert_same_bytes()
     if opening.get("mode", "r+") != "c":
         assert meaningful(second) == meaningful(theirs)
