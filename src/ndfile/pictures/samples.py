@@ -19,7 +19,7 @@ __all__ = ["MOST_ITEMS", "MOST_PAGES", "PAGE", "Samples", "chosen", "edges_of", 
 PAGE = mmap.PAGESIZE
 
 # A picture touches so many pages of a file at most: a disk of today reads them in half a second wherever they are.
-MOST_PAGES = 32768
+MOST_PAGES = 24576
 
 # And looks at so many items, which takes as long.
 MOST_ITEMS = 1 << 24
