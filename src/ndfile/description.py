@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ndfile.dtypes import descr_of
-from ndfile.errors import FormatError, LayoutError, NeedsRecoveryError
-from ndfile.files import journal, locks
+from ndfile.errors import FormatError, LayoutError
+from ndfile.files import journal
 from ndfile.layout import LIMIT
 from ndfile.reading import look
 
@@ -25,11 +25,12 @@ __all__ = ["PENDING", "Info", "info"]
 
 MOST_LINES = 20
 
-# Notes on a commit that is pending.
-OF_ANOTHER_FILE = "beside it is the journal of another file; see ndfile.recover"
-BEING_COMPLETED = "a commit to it is being completed"
-INTERRUPTED = "a commit to it was interrupted; complete it with ndfile.recover"
-PENDING = (OF_ANOTHER_FILE, BEING_COMPLETED, INTERRUPTED)
+# Notes on a commit that is pending, by its state.
+PENDING = {
+    "of another file": "beside it is the journal of another file; see ndfile.recover",
+    "being completed": "a commit to it is being completed",
+    "interrupted": "a commit to it was interrupted; complete it with ndfile.recover",
+}
 
 
 @dataclass(frozen=True)
@@ -163,15 +164,8 @@ def info(path: str | bytes | os.PathLike[Any], *, format: str | None = None, **h
 
 
 def _pending(file: File) -> tuple[str, ...]:
-    try:
-        is_pending = journal.is_pending(file.fd, file.name)
-    except PermissionError:  # nobody can tell
-        return ()
-    except NeedsRecoveryError:
-        return (OF_ANOTHER_FILE,)
-    if not is_pending:
-        return ()
-    return (BEING_COMPLETED if locks.is_held(file.fd) else INTERRUPTED,)
+    note = PENDING.get(journal.state_of(file.fd, file.name) or "")
+    return () if note is None else (note,)
 
 
 def _name(member: Member) -> str:

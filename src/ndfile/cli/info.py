@@ -103,7 +103,7 @@ def _facts(
     )
     if len(about.members) != 1:
         facts.append(("members", f"{len(about.members):,}"))
-    return facts + _labelled("note", [respelled(note) for note in about.notes if note not in PENDING])
+    return facts + _labelled("note", [respelled(note) for note in about.notes if note not in PENDING.values()])
 
 
 def _labelled(label: str, texts: list[str]) -> list[tuple[str, str]]:

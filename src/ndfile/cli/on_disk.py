@@ -6,7 +6,6 @@ import errno
 import os
 from typing import Any, NamedTuple
 
-from ndfile.errors import NeedsRecoveryError
 from ndfile.files import journal, locks
 
 __all__ = ["OnDisk", "file_system", "look"]
@@ -47,7 +46,7 @@ def look(path: Any) -> OnDisk:
         status = os.fstat(fd)
         holes, hole_nbytes = _holes(fd, status.st_size)
         lock, holder = _lock(fd)
-        return OnDisk(status.st_blocks * 512, holes, hole_nbytes, _journal(fd, path), lock, holder)
+        return OnDisk(status.st_blocks * 512, holes, hole_nbytes, journal.state_of(fd, path), lock, holder)
     finally:
         os.close(fd)
 
@@ -83,17 +82,6 @@ def _lock(fd: int) -> tuple[str | None, str | None]:
     except OSError:
         return None, None
     return (None, None) if is_free else ("shared", locks.holder(fd, "exclusive"))
-
-
-def _journal(fd: int, path: Any) -> str | None:
-    try:
-        if not journal.is_pending(fd, path):
-            return None
-    except NeedsRecoveryError:
-        return "of another file"
-    except PermissionError:
-        return "unreadable"
-    return "being completed" if locks.is_held(fd) else "interrupted"
 
 
 def file_system(path: Any) -> str:

@@ -31,6 +31,7 @@ __all__ = [
     "require_name",
     "settle",
     "settle_before_replacing",
+    "state_of",
 ]
 
 SUFFIX = ".ndfile-journal"
@@ -148,6 +149,21 @@ def is_pending(fd: int, path: Any) -> bool:
     if is_own is False:
         raise NeedsRecoveryError(os.fsdecode(path), journal_path(path), True)
     return is_own is True
+
+
+def state_of(fd: int, path: Any) -> str | None:
+    """What there is to say of a commit that is pending, None without one.
+
+    'interrupted', 'being completed', 'of another file', or 'unreadable', where nobody can tell.
+    """
+    try:
+        if not is_pending(fd, path):
+            return None
+    except NeedsRecoveryError:
+        return "of another file"
+    except PermissionError:
+        return "unreadable"
+    return "being completed" if locks.is_held(fd) else "interrupted"
 
 
 def recover(path: Any, copied: bool | None) -> str | None:
