@@ -22,7 +22,7 @@ from ndfile.pathmap import mapped_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ArrayRef", "open_as"]
+__all__ = ["ArrayRef", "open_as", "this_host"]
 
 MODES = ("r", "c", "r+")
 
@@ -148,7 +148,7 @@ class ArrayRef:
             status.st_size,
             status.st_mtime_ns,
             status.st_ino,
-            os.uname().nodename,
+            this_host(),
             mapping.max_rss,
             "read" if mapping.backend == "read" else "auto",
         )
@@ -180,7 +180,7 @@ class ArrayRef:
         """
         mode = self.mode if mode is None else mode
         start, nbytes, low = self._region()
-        file = self._opened(mode)
+        file = self._opened(mode, start + nbytes)
         try:
             path, mapping = file.path, file.map_inside(start, nbytes, 0)
         finally:
@@ -195,18 +195,17 @@ class ArrayRef:
             raise StaleFileError(path, self.host, f"bytes of the digest {self.digest}", "bytes of another one")
         return view
 
-    def _opened(self, mode: str) -> File:
-        """The open file, compared with what it was. Who calls abandons it."""
+    def _opened(self, mode: str, end: int) -> File:
+        """The open file, compared with what it was, bytes up to `end` of which are wanted. Who calls abandons it."""
         if not _is_one_of(mode, MODES):
             raise LayoutError(f"mode must be one of {list(MODES)}, not {mode!r}", "Pass one of them.")
-        start, nbytes, _ = self._region()
         path = mapped_path(self.path)
         try:
             file = File(path, mode)
         except FileNotFoundError as error:
             raise self._missing(path) from error
         try:
-            self._check(os.fstat(file.fd), path, start + nbytes)
+            self._check(os.fstat(file.fd), path, end)
         except BaseException:
             file.abandon()
             raise
@@ -215,8 +214,7 @@ class ArrayRef:
     def _check_unchanged(self, fd: int | None = None) -> None:
         """Raise `StaleFileError` unless the file, or the one that is open as `fd`, is as it was."""
         path = mapped_path(self.path)
-        start, nbytes, _ = self._region()
-        self._check(os.stat(path) if fd is None else os.fstat(fd), path, start + nbytes)
+        self._check(os.stat(path) if fd is None else os.fstat(fd), path, self._end())
 
     def with_digest(self, algorithm: str | None = None) -> ArrayRef:
         """The same reference with a digest of the bytes, which `open` then compares.
@@ -267,6 +265,11 @@ class ArrayRef:
             raise self._impossible(f"its bytes are from {self.offset + low} to {self.offset + high}")
         return self.offset + low, high - low, low
 
+    def _end(self) -> int:
+        """The byte of the file at which the view's bytes end."""
+        start, nbytes, _ = self._region()
+        return start + nbytes
+
     def _checked_fields(self) -> Iterator[tuple[str, bool]]:
         """The fields by name, and whether an array could have them, those before being right."""
         yield "path", _is_path(self.path)
@@ -292,7 +295,7 @@ class ArrayRef:
 
     def _missing(self, path: str) -> FileNotFoundError:
         text = (
-            f"There is no such file on {os.uname().nodename!r}. It was sent from {self.host!r}, where it is "
+            f"There is no such file on {this_host()!r}. It was sent from {self.host!r}, where it is "
             f"{self.path!r}. Mount it here, and tell with ndfile.map_paths where"
         )
         return FileNotFoundError(errno.ENOENT, text, path)
@@ -300,7 +303,7 @@ class ArrayRef:
     def _check(self, found: os.stat_result, path: str, end: int) -> None:
         """Raise `StaleFileError` unless an open file is the one that was meant, as it was."""
         # What another host has, or has mounted elsewhere, has its own numbers and its own clock.
-        is_here = self.host == os.uname().nodename and path == self.path
+        is_here = self.host == this_host() and path == self.path
         if is_here and self.inode not in (0, found.st_ino):
             raise self._stale(path, found, "another file has taken its name")
         if self.mode == "r+":
@@ -322,6 +325,11 @@ def open_as(ref: ArrayRef, cls: type[memmap[Any, Any]]) -> memmap[Any, Any]:
     """Open a reference as an array of a subclass: what pickles that hold references call."""
     opened = ref.open()
     return opened if cls is memmap else opened.view(cls)
+
+
+def this_host() -> str:
+    """The name of this machine, as references have it."""
+    return os.uname().nodename
 
 
 def _refused(problem: str, advice: str) -> LayoutError:

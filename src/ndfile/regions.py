@@ -10,7 +10,6 @@ import errno
 import itertools
 import mmap
 import os
-import socket
 from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ndfile.errors import LayoutError
+from ndfile.ref import this_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +152,7 @@ def write(ref: ArrayRef, index: Any, block: np.ndarray) -> None:
         return
     runs = Runs.of(part)
     in_order = runs.in_order(block)
-    is_here = ref.host == socket.gethostname()
+    is_here = ref.host == this_host()
     # Pages of a map are written back as a whole: two hosts that share one would undo each other's work.
     if not runs.are_long and is_here:
         _write_through_map(part, runs, in_order)
@@ -170,7 +170,7 @@ def _is_number(part: Any) -> bool:
 
 
 def _read_runs(ref: ArrayRef, runs: Runs, array: np.ndarray) -> None:
-    file = ref._opened("r")
+    file = ref._opened("r", ref._end())
     try:
         memory = array.reshape(-1).view(np.uint8).data
         if runs.nbytes >= READAHEAD_NBYTES:
@@ -206,7 +206,7 @@ def _fill(fd: int, memory: memoryview, offset: int, ref: ArrayRef) -> None:
 
 
 def _write_runs(ref: ArrayRef, runs: Runs, array: np.ndarray, sync: bool) -> None:
-    file = ref._opened("r+")
+    file = ref._opened("r+", ref._end())
     try:
         memory = array.reshape(-1).view(np.uint8).data
         for number, offset in enumerate(runs.offsets()):

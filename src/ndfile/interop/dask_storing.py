@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import sys
 import uuid
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from ndfile.formats.format import require
 from ndfile.interop.dask_running import run
 from ndfile.layout import Layout
 from ndfile.progress import reported
-from ndfile.ref import ArrayRef
+from ndfile.ref import ArrayRef, this_host
 from ndfile.regions import write
 from ndfile.writing import check_new, format_for, make_from_parts
 
@@ -148,20 +147,18 @@ class _Storing:
         self._array = array
         self._path = path
         self._kind = kind.name
-        self._layout = (layout.dtype, layout.shape, layout.order)
+        self._layout = layout
         self._metadata = metadata
         self._overwrite = overwrite
         self._series = f"{uuid.uuid4().hex[:16]}-"
 
     def check(self) -> None:
         """Raise what can be known before anything is computed."""
-        dtype, shape, order = self._layout
-        layout = Layout(dtype, shape, 0, order)
-        check_new(self._path, format_for(self._path, self._kind), layout, self._metadata, overwrite=self._overwrite)
+        kind = format_for(self._path, self._kind)
+        check_new(self._path, kind, self._layout, self._metadata, overwrite=self._overwrite)
 
     def __call__(self, progress: Progress = None, scheduler: Any = None) -> None:
-        dtype, shape, order = self._layout
-        layout = Layout(dtype, shape, 0, order)
+        layout, metadata = self._layout, self._metadata
 
         def fill(fd: int, member: Member) -> None:
             target = _Target(_reference(fd, member))
@@ -172,7 +169,7 @@ class _Storing:
                 run(self._array, target, client, scheduler, advance)
 
         kind = format_for(self._path, self._kind)
-        make_from_parts(self._path, kind, layout, self._metadata, fill, overwrite=self._overwrite, series=self._series)
+        make_from_parts(self._path, kind, layout, metadata, fill, overwrite=self._overwrite, series=self._series)
 
 
 class _Target:
@@ -207,7 +204,7 @@ def _reference(fd: int, member: Member) -> ArrayRef:
         status.st_size,
         status.st_mtime_ns,
         status.st_ino,
-        socket.gethostname(),
+        this_host(),
     )
 
 
