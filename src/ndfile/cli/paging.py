@@ -26,22 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def chosen(arguments: argparse.Namespace) -> list[Any]:
     """The arrays that are meant, or the rows of them: all members of an archive, where none is named."""
     found = target.opened(arguments)
-    arrays = _members(found) if isinstance(found, nf.Archive) else [found]
+    members = target.members_of(found) if isinstance(found, nf.Archive) else [("", found)]
+    arrays = [array for _, array in members if array is not None]
     if arguments.rows is None:
         return arrays
     if any(array.ndim == 0 for array in arrays):
         raise nf.LayoutError("an array of one item has no rows", "Leave --rows out.")
     return [array[arguments.rows] for array in arrays]
-
-
-def _members(archive: nf.Archive) -> list[Any]:
-    found = []
-    for name in archive:
-        try:
-            found.append(archive[name])
-        except nf.FormatError:  # one that cannot be mapped has no pages
-            continue
-    return found
 
 
 def resident_nbytes(arrays: list[Any]) -> tuple[int, int]:

@@ -7,24 +7,15 @@ import sys
 from typing import TYPE_CHECKING
 
 import ndfile as nf
-from ndfile.cli import target
 from ndfile.cli.output import Output
 from ndfile.pictures.residency import save_picture
 
 if TYPE_CHECKING:
-    import argparse
-
     from ndfile.pictures import Picture
 
-__all__ = ["check_target", "name_of", "write_picture"]
+__all__ = ["check_target", "write_picture"]
 
 STANDARD_OUTPUT = "-"
-
-
-def name_of(arguments: argparse.Namespace) -> str:
-    """How a title calls the array that is meant."""
-    key = "" if arguments.key is None else f" [{target.named(arguments.key)}]"
-    return f"{target.named(os.path.basename(arguments.file))}{key}"
 
 
 def check_target(path: str, source: str) -> None:

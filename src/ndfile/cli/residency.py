@@ -8,7 +8,7 @@ import ndfile as nf
 from ndfile.cli import target
 from ndfile.cli.charts import occupancy, percent, residency_bar, residency_in_words
 from ndfile.cli.output import Output, add_json
-from ndfile.cli.picture_files import check_target, name_of, write_picture
+from ndfile.cli.picture_files import check_target, write_picture
 from ndfile.pictures import residency_picture
 from ndfile.sizes import in_words
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.png is not None:
         check_target(arguments.png, arguments.file)
-        write_picture(residency_picture(target.array_of(arguments), name_of(arguments)), arguments.png)
+        write_picture(residency_picture(target.array_of(arguments), target.called(arguments)), arguments.png)
         return 0
     found = target.opened(arguments)
     output = Output()
@@ -87,13 +87,7 @@ def _run_archive(output: Output, arguments: argparse.Namespace, archive: nf.Arch
 
 
 def _members(archive: nf.Archive, parts: int) -> Mapping[str, Residency | None]:
-    found: dict[str, Residency | None] = {}
-    for name in archive:
-        try:
-            found[name] = archive[name].residency(parts)
-        except nf.FormatError:  # one that cannot be mapped has no pages
-            found[name] = None
-    return found
+    return {name: None if one is None else one.residency(parts) for name, one in target.members_of(archive)}
 
 
 def _row(output: Output, name: str, found: Residency | None) -> tuple[str, str, str, str]:

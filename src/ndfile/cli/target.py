@@ -14,14 +14,18 @@ from ndfile.cli.selection import count, integers_of
 from ndfile.dtypes import EXTENSIONS, check_descr, extension
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ndfile.array import memmap
 
 __all__ = [
     "add_arguments",
     "add_raw_arguments",
     "array_of",
+    "called",
     "field_of",
     "hints_of",
+    "members_of",
     "named",
     "opened",
     "title",
@@ -88,6 +92,15 @@ def array_of(arguments: argparse.Namespace) -> memmap[Any, Any]:
     return found[next(iter(found))]
 
 
+def members_of(archive: nf.Archive) -> Iterator[tuple[str, memmap[Any, Any] | None]]:
+    """The arrays of an archive by name; None for one that cannot be mapped, and so has no pages."""
+    for name in archive:
+        try:
+            yield name, archive[name]
+        except nf.FormatError:
+            yield name, None
+
+
 def field_of(array: memmap[Any, Any], name: str | None) -> Any:
     """A field of a structured array, or the array itself where none is asked for."""
     if name is None:
@@ -112,8 +125,13 @@ def typed(dtype: np.dtype[Any]) -> str:
 
 def title(arguments: argparse.Namespace, array: Any) -> str:
     """A line that says what is looked at."""
-    key = f" [{named(arguments.key)}]" if arguments.key is not None else ""
-    return f"{named(os.path.basename(arguments.file))}{key}  {typed(array.dtype)} {array.shape}"
+    return f"{called(arguments)}  {typed(array.dtype)} {array.shape}"
+
+
+def called(arguments: argparse.Namespace) -> str:
+    """How the array that is meant is called: by its file, and its key in it."""
+    key = "" if arguments.key is None else f" [{named(arguments.key)}]"
+    return f"{named(os.path.basename(arguments.file))}{key}"
 
 
 def named(text: Any) -> str:

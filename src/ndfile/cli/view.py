@@ -11,7 +11,7 @@ from typing import Any
 
 from ndfile.cli import target
 from ndfile.cli.output import Output
-from ndfile.cli.picture_files import check_target, name_of, write_picture
+from ndfile.cli.picture_files import check_target, write_picture
 from ndfile.cli.selection import index_of
 from ndfile.pictures import pictured, subject_of
 from ndfile.pictures.picture import Box
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         check_target(arguments.output, arguments.file)
     subject = subject_of(target.array_of(arguments), arguments.index, arguments.field, arguments.kind)
-    ways: dict[str, Any] = {"extent": arguments.extent, "colours": arguments.cmap, "name": name_of(arguments)}
+    ways: dict[str, Any] = {"extent": arguments.extent, "colours": arguments.cmap, "name": target.called(arguments)}
     if arguments.output is not None:
         box = Box(arguments.height or PNG_SIZE[0], arguments.width or PNG_SIZE[1])
         write_picture(pictured(subject, box, **ways), arguments.output)

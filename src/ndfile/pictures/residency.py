@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ndfile.hints import Residency
 
-__all__ = ["in_words_of", "residency_picture", "residency_png", "save_picture"]
+__all__ = ["in_words_of", "residency_picture", "save_picture"]
 
 # Squares in a row of the picture, rows, and pixels to a square, with a line between it and the next.
 COLUMNS, ROWS, SIDE = 64, 16, 10
@@ -67,13 +67,6 @@ def residency_picture(array: Any, name: str | None = None) -> Picture:
     if len(found.parts) > 1:
         title += f", a square is {in_words(found.nbytes // len(found.parts))}"
     return Picture(pixels, title, False, 0.0, 1.0, values[:, :, None], np.zeros(pixels.shape[:2], bool))
-
-
-def residency_png(array: Any, path: str | bytes | os.PathLike[Any], name: str | None = None) -> str:
-    """Write `residency_picture` to a PNG file, and give its title."""
-    picture = residency_picture(array, name)
-    save_picture(picture, path)
-    return picture.title
 
 
 def save_picture(picture: Picture, path: str | bytes | os.PathLike[Any]) -> None:
