@@ -10,6 +10,7 @@ import device
 import numpy as np
 
 import ndfile as nf
+from ndfile.cli.on_disk import file_system
 
 
 def facts(folder: str) -> dict[str, str]:
@@ -19,7 +20,7 @@ def facts(folder: str) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": _memory(),
         "kernel": f"{platform.system()} {platform.release()}",
-        "file system": _file_system(folder),
+        "file system": file_system(folder) or "unknown",
         "readahead of its device": _readahead(folder),
         "load when started": f"{os.getloadavg()[0]:.1f}",
         "Python": platform.python_version(),
@@ -45,17 +46,3 @@ def _field(path: str, name: str) -> str | None:
 def _memory() -> str:
     kib = (_field("/proc/meminfo", "MemTotal") or "0 kB").split()[0]
     return f"{int(kib) / 2**20:.1f} GiB"
-
-
-def _file_system(folder: str) -> str:
-    """The type of the mount with the longest path above the folder; the later of two on the same path."""
-    folder = os.path.realpath(folder)
-    best, kind = "", "unknown"
-    try:
-        with open("/proc/self/mounts") as mounts:
-            for _, point, name, *_ in map(str.split, mounts):
-                if len(point) >= len(best) and os.path.commonpath([folder, point]) == point:
-                    best, kind = point, name
-    except OSError:
-        pass
-    return kind

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as AbstractMapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ndfile.array import array_over, memmap
+from ndfile.array import above, array_over, memmap
 from ndfile.errors import ClosedError, MemberError
 
 if TYPE_CHECKING:
@@ -112,8 +111,7 @@ class Archive(AbstractMapping[str, memmap[Any, Any]]):
 
     def _repr_html_(self) -> str:
         """What notebooks show: the members, and how much of each is in memory. No page of them is read."""
-        # Of a floor above, looked up by name: imports point down.
-        found: str = import_module("ndfile.pictures.notebook").html_of_archive(self)
+        found: str = above("pictures.notebook").html_of_archive(self)
         return found
 
     def __enter__(self) -> Self:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Backend: TypeAlias = Literal["auto", "map", "read"]
     Shape: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | np.ndarray[Any, np.dtype[np.integer[Any]]]
 
-__all__ = ["array_over", "memmap"]
+__all__ = ["above", "array_over", "memmap"]
 
 ShapeT = TypeVar("ShapeT", bound=tuple[int, ...], covariant=True)
 DTypeT = TypeVar("DTypeT", bound=np.dtype[Any], covariant=True)
@@ -853,7 +853,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         >>> a[1]
         memmap([7, 5, 5], dtype=int8)
         """
-        found: ArrayRef = _above("ref").ArrayRef.of(self)
+        found: ArrayRef = above("ref").ArrayRef.of(self)
         return found
 
     def to_dask(self, chunks: Any = "auto") -> Any:
@@ -900,15 +900,15 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         >>> nf.open("x.npy")[::-1].to_dask(chunks=(2, 3)).max(axis=1).compute(scheduler="sync")
         array([11,  8,  5,  2])
         """
-        return _above("interop.dask").to_dask(self, chunks)
+        return above("interop.dask").to_dask(self, chunks)
 
     def __dask_tokenize__(self) -> Any:
-        return _above("interop.dask_types").token(self)
+        return above("interop.dask_types").token(self)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         # A subclass that says itself what its pickles hold, holds more than the array.
         if type(self).__reduce__ is memmap.__reduce__:
-            by_reference = _above("transports").reference_or_none(self, sys._getframe(1))  # noqa: SLF001  # no other name
+            by_reference = above("transports").reference_or_none(self, sys._getframe(1))  # noqa: SLF001  # no other name
             if by_reference is not None:
                 return by_reference
         return super().__reduce_ex__(protocol)
@@ -970,7 +970,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         >>> t[0].tolist(), a[0].tolist()
         ([1.0, 8.0, 1.0], [0.0, 7.0, 0.0])
         """
-        tensor: Tensor = _above("interop.torch").tensor_of(self, copy)
+        tensor: Tensor = above("interop.torch").tensor_of(self, copy)
         return tensor
 
     def to_arrow(self, dim_names: Sequence[str] | None = None) -> ArrowTensor:
@@ -1016,7 +1016,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         >>> t.to_numpy()[0]
         array([7., 1., 1.], dtype=float32)
         """
-        tensor: ArrowTensor = _above("interop.arrow").tensor_of(self, dim_names)
+        tensor: ArrowTensor = above("interop.arrow").tensor_of(self, dim_names)
         return tensor
 
     def __dlpack__(self, /, *, copy: bool | None = None, **wanted: Any) -> Any:
@@ -1032,7 +1032,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
 
     def _repr_html_(self) -> str:
         """What notebooks show: what is known of the file, and which parts are in memory. No page of it is read."""
-        found: str = _above("pictures.notebook").html_of_array(self)
+        found: str = above("pictures.notebook").html_of_array(self)
         return found
 
     def rescue(self, path: str | os.PathLike[str]) -> int:
@@ -1064,7 +1064,7 @@ class memmap(ArrayBase[ShapeT, DTypeT], np.memmap[ShapeT, DTypeT]):  # type: ign
         return save_memory(mapping, path)
 
 
-def _above(module: str) -> Any:
+def above(module: str) -> Any:
     """A module of a floor above, which has methods' work to do: looked up when it is, for imports point down."""
     return import_module(f"ndfile.{module}")
 
