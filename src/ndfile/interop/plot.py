@@ -126,7 +126,7 @@ def image(
 
     Notes
     -----
-    Cost: at most 128 MiB of the file are read, some 20 MiB of memory are used: half a second for a file of any size.
+    Cost: at most 96 MiB of the file are read, some 20 MiB of memory are used: half a second for a file of any size.
 
     Platforms: Linux.
 
