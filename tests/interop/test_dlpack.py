@@ -18,18 +18,6 @@ if IS_APART:
 READERS = ["numpy", "torch", "jax"]
 
 
-@pytest.fixture
-def file(tmp_path, numbers):
-    path = str(tmp_path / "x.npy")
-    np.save(path, numbers)
-    return path
-
-
-def in_file(path):
-    with open(path, "rb") as file:
-        return np.load(file)
-
-
 def taken(array, reader, **how):
     return {"numpy": np, "torch": torch, "jax": jnp}[reader].from_dlpack(array, **how)
 
@@ -51,7 +39,7 @@ def test_writable_arrays_are_shared(file, numbers, mode, reader):
     if reader != "jax":  # whose arrays cannot be changed
         t[1, 2] = 99
         assert a[1, 2] == 99
-    assert in_file(file)[1, 2] == (99 if reader != "jax" and mode == "r+" else numbers[1, 2])
+    assert np.load(file)[1, 2] == (99 if reader != "jax" and mode == "r+" else numbers[1, 2])
 
 
 @apart
@@ -81,7 +69,7 @@ def test_torch_takes_a_read_only_array_for_a_writable_one_and_writing_raises(tmp
     assert address(t) == a.ctypes.data
     for act in (lambda: t.fill_(7), lambda: t.add_(1), lambda: t[0].mul_(3)):
         assert errors_of(act) == {nf.ReadOnlyError}
-        assert (in_file(path) == 1).all()
+        assert (np.load(path) == 1).all()
         assert (a == 1).all()
 
 

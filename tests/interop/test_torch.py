@@ -30,18 +30,6 @@ NOT_TORCHS = [
 ]
 
 
-@pytest.fixture
-def file(tmp_path, numbers):
-    path = str(tmp_path / "x.npy")
-    np.save(path, numbers)
-    return path
-
-
-def in_file(path):
-    with open(path, "rb") as file:
-        return np.load(file)
-
-
 def is_mapped(path):
     with open("/proc/self/maps") as maps:
         return path in maps.read()
@@ -57,7 +45,7 @@ def test_a_tensor_over_a_writable_array_is_its_memory(file, numbers, mode, copy)
     assert tuple(t.shape) == a.shape
     t[1, 2] = 99
     assert a[1, 2] == 99
-    assert in_file(file)[1, 2] == (99 if mode == "r+" else numbers[1, 2])
+    assert np.load(file)[1, 2] == (99 if mode == "r+" else numbers[1, 2])
 
 
 @apart
@@ -101,7 +89,7 @@ def test_a_tensor_over_a_read_only_array_is_copy_on_write(file, numbers, mode, c
     assert t[0, 0] == -5
     assert np.array_equal(t[1:].numpy(), numbers[1:] + 1)
     assert np.array_equal(a, numbers)
-    assert np.array_equal(in_file(file), numbers)
+    assert np.array_equal(np.load(file), numbers)
 
 
 @apart
@@ -314,7 +302,7 @@ def test_what_torch_makes_of_a_read_only_array_by_itself_raises_when_it_is_writt
     for act in (lambda: t.fill_(7), lambda: t[0].add_(1)):
         assert errors_of(act) == {nf.ReadOnlyError}
         assert np.array_equal(a, numbers)
-        assert np.array_equal(in_file(file), numbers)
+        assert np.array_equal(np.load(file), numbers)
 
 
 @apart
