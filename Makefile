@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # How many processes the tests run in. They are dealt file by file, in order: those that take long come first.
 JOBS ?= 2
+# A test that takes this long hangs: its process prints all stacks and ends, and the run with it.
+HANGS_AFTER_S := 900
 VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := meson.build $(shell find src -type f -not -name '*.pyc')
@@ -13,7 +15,8 @@ demo: build
 	$(RUN) examples/corpus.py
 
 # Those of other libraries by themselves: with these in its memory every process is slower to fork and to look through.
-TEST := $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+TEST := $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0 -o faulthandler_timeout=$(HANGS_AFTER_S) -o faulthandler_exit_on_timeout=true
 
 test: build lint
 	$(TEST) --ignore tests/interop

@@ -263,8 +263,9 @@ read_shared(void *number)
 
 /* ---- Forks ---- */
 
-/* The thread sanitizer knows no threads that begin in the fork of a process with several. */
-#ifdef __SANITIZE_THREAD__
+/* The thread sanitizer knows no threads that begin in the fork of a process with several, and the address sanitizer's
+ * memory may be locked for ever there, by a thread that the fork has not. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 enum { FORKS_HAVE_THREADS = 0 };
 #else
 enum { FORKS_HAVE_THREADS = 1 };
