@@ -145,6 +145,8 @@ def take_of(draw, plain):
     """A function that takes from an array, and gives the result and `out`."""
     axis = draw(st.sampled_from([0, 0, 0, None, -1, 1]))
     mode = draw(st.sampled_from(["raise", "raise", "wrap", "clip"]))
+    if mode == "wrap" and plain.shape.count(0) > 1:
+        mode = "clip"  # NumPy goes round an axis without items for ever where the result has none either
     length = plain.size if axis is None else plain.shape[axis] if -plain.ndim <= axis < plain.ndim else 3
     index = draw(indices_of(length, mode=mode))
     event(f"take {mode}")
